@@ -1,0 +1,181 @@
+//! MemberCluster: one cluster where applications can run.
+
+use crate::{country::Country, schema};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One Kubernetes cluster that Flambeau may place applications on. Owned by
+/// the platform team.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "flambeau.dev",
+    version = "v1alpha1",
+    kind = "MemberCluster",
+    plural = "memberclusters",
+    shortname = "member",
+    category = "flambeau",
+    status = "MemberClusterStatus",
+    derive = "PartialEq",
+    doc = "MemberCluster is one Kubernetes cluster where applications can run: its provider, where its data lies, and how to reach it.",
+    printcolumn(name = "Provider", type_ = "string", json_path = ".spec.provider"),
+    printcolumn(name = "Residency", type_ = "string", json_path = ".spec.residency"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Cordoned", type_ = "boolean", json_path = ".spec.cordoned"),
+    printcolumn(
+        name = "Applications",
+        type_ = "integer",
+        json_path = ".status.applications"
+    ),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.kubernetesVersion",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberClusterSpec {
+    /// Name of the CloudProvider that operates the cluster.
+    #[schemars(length(min = 1, max = 253))]
+    pub provider: String,
+
+    /// Country where the data of the cluster lies.
+    pub residency: Country,
+
+    /// Secret on the hub that holds the kubeconfig of the cluster.
+    pub kubeconfig_secret: SecretKeyReference,
+
+    /// True keeps new applications away; what runs there stays.
+    #[serde(default)]
+    pub cordoned: bool,
+
+    /// How the edge reaches the services of the cluster.
+    #[serde(default)]
+    pub endpoints: EndpointMode,
+
+    /// When the cluster counts as unreachable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthThresholds>,
+}
+
+/// One key of a Secret on the hub.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// Namespace of the Secret.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// Key inside the Secret.
+    #[serde(default = "default_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_key() -> String {
+    "kubeconfig".to_owned()
+}
+
+/// How the edge reaches the services of a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EndpointMode {
+    /// Pod addresses are routable from the edge: the member's EndpointSlices
+    /// are mirrored.
+    #[default]
+    PodNetwork,
+}
+
+/// Thresholds for the judgement over a member's health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthThresholds {
+    /// Seconds without any answer of the API server until the cluster counts
+    /// as unreachable.
+    #[serde(default = "default_unreachable_after")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub unreachable_after_seconds: i32,
+}
+
+/// Seconds without an answer until a member counts as unreachable, unless the
+/// MemberCluster says otherwise.
+pub const DEFAULT_UNREACHABLE_AFTER_SECONDS: i32 = 10;
+
+fn default_unreachable_after() -> i32 {
+    DEFAULT_UNREACHABLE_AFTER_SECONDS
+}
+
+/// What Flambeau observes of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberClusterStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Version that the API server reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_version: Option<String>,
+
+    /// Since when no answer came; absent while the cluster answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable_since: Option<Time>,
+
+    /// Number of applications whose active copy is here.
+    #[serde(default)]
+    pub applications: i32,
+
+    /// Applications that were deleted while the cluster could not be reached:
+    /// their objects are erased when it answers again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_erasures: Vec<PendingErasure>,
+
+    /// Ready, Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One application whose objects wait to be erased.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingErasure {
+    /// Namespace of the application.
+    pub namespace: String,
+    /// Name of the application.
+    pub application: String,
+    /// Kinds that its objects had: apiVersion and kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<KindReference>,
+}
+
+/// A kind of the Kubernetes API.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct KindReference {
+    /// Group and version, such as `apps/v1`.
+    pub api_version: String,
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+}
