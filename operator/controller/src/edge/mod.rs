@@ -1,0 +1,1 @@
+//! The edge: routes, backends and what they report.

@@ -1,0 +1,1 @@
+//! Connections to members: observation of them, and the only writes to them.

@@ -1,0 +1,172 @@
+//! Stable reasons: the same word in the condition, the event, the metric and
+//! the output of the offline plan.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Why something is as it is. The words are part of the API.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Reason {
+            /// Every reason there is, in the order of the documentation.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)+];
+
+            /// The word as it stands in conditions, events and metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name),)+ }
+            }
+
+            /// One sentence on what the reason means.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reason::$name => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+
+            /// The reason that a recorded word stands for.
+            pub fn parse(word: &str) -> Option<Reason> {
+                Reason::ALL.iter().copied().find(|reason| reason.as_str() == word)
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Every policy in force that governs the application allows the cluster.
+    PoliciesSatisfied,
+    /// No policy in force governs the application.
+    NotGoverned,
+    /// Only policies that audit object to the cluster.
+    AuditFinding,
+    /// Data on the cluster lies in a country that a policy does not allow.
+    ResidencyNotAllowed,
+    /// It is not known where data on the cluster lies.
+    ResidencyUnknown,
+    /// A forbidden jurisdiction reaches the operator of the cluster.
+    JurisdictionForbidden,
+    /// A jurisdiction beyond the allowed ones reaches the operator.
+    JurisdictionNotAllowed,
+    /// Not every jurisdiction over the operator is known.
+    JurisdictionUnknown,
+    /// The provider lacks a certification that a policy requires.
+    CertificationMissing,
+    /// A certification that a policy requires has expired.
+    CertificationExpired,
+    /// A policy refuses the provider by name.
+    ProviderRefused,
+    /// The cluster names a CloudProvider that does not exist.
+    ProviderUnknown,
+    /// The cluster may take the application.
+    Eligible,
+    /// The cluster was chosen.
+    Chosen,
+    /// The cluster is cordoned.
+    ClusterCordoned,
+    /// The cluster is being removed from the fleet.
+    ClusterDeleting,
+    /// The cluster does not answer.
+    ClusterUnreachable,
+    /// The cluster was not observed yet.
+    ClusterNotObserved,
+    /// The cluster is not part of the fleet.
+    ClusterUnknown,
+    /// The connection details of the cluster are unusable.
+    ClusterMisconfigured,
+    /// The cluster does not serve a kind that the application needs.
+    KindNotServed,
+    /// A move to the cluster failed a short time ago.
+    RecentlyFailed,
+    /// The application is already there.
+    AlreadyThere,
+    /// No cluster is lawful for the application.
+    NoLawfulCluster,
+    /// A lawful cluster exists, but none can take the application now.
+    NoEligibleCluster,
+    /// The application's specification cannot be used.
+    InvalidSpec,
+    /// The member refuses an object of the application.
+    ObjectRefused,
+    /// The copy is being written.
+    Placing,
+    /// Not every workload is ready.
+    WorkloadsNotReady,
+    /// Every workload is ready.
+    Serving,
+    /// The state of the copy is not known, because its cluster does not answer.
+    StateUnknown,
+    /// As many moves are under way as the fleet allows at once.
+    WaitingForBudget,
+    /// An application that this one depends on moves first.
+    WaitingForDependency,
+    /// A move is about to begin.
+    MoveDecided,
+    /// A move is under way.
+    Moving,
+    /// A former copy is still being erased.
+    Erasing,
+    /// The application is being deleted.
+    Deleting,
+    /// Nothing is left to do.
+    Settled,
+    /// The gate is passed.
+    Passed,
+    /// A person holds the move.
+    Paused,
+    /// A person asked to walk the move back.
+    AbortRequested,
+    /// Another move of the same application is under way.
+    AnotherMove,
+    /// The application of the move does not exist, or is being deleted.
+    ApplicationGone,
+    /// The application does not run where the move starts.
+    SourceMismatch,
+    /// A former copy at the target is still being erased.
+    TargetNotClean,
+    /// Objects are still to be written to the target.
+    ObjectsPending,
+    /// The target has no ready endpoint, or the edge does not know it yet.
+    EndpointsNotReady,
+    /// The target did not get ready in time.
+    ReadyTimeout,
+    /// The target lost its endpoints while it carried traffic.
+    TargetLost,
+    /// The edge has not confirmed the weights yet.
+    RouteNotAcknowledged,
+    /// Requests that go to the target fail.
+    TargetErrors,
+    /// The stage is not over yet.
+    StageRunning,
+    /// The target has not served alone for long enough yet.
+    SoakRunning,
+    /// The source still carries requests.
+    SourceBusy,
+    /// The new place of the application is not recorded yet.
+    PlacementNotRecorded,
+    /// Objects are still to be erased.
+    ErasurePending,
+    /// The copy could not be erased because its cluster does not answer; it
+    /// is erased when the cluster answers again.
+    ErasureDeferred,
+    /// The reason for the move is gone.
+    TriggerWithdrawn,
+    /// The move reached its end.
+    Completed,
+    /// The move was walked back.
+    Aborted,
+    /// Policies leave no place in the world for what they govern.
+    PoliciesContradict,
+    /// The policy is in force.
+    InForce,
+    /// The policy is not in force yet.
+    NotYetInForce,
+    /// The policy asks for something that cannot be understood.
+    InvalidPolicy,
+    /// Applications run where the policy refuses, past its deadline.
+    DeadlineMissed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
