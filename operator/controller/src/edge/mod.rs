@@ -1,1 +1,5 @@
 //! The edge: routes, backends and what they report.
+
+mod endpoint;
+
+pub use endpoint::EndpointAddress;
