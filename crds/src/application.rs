@@ -30,9 +30,13 @@ use serde_json::Value;
     printcolumn(name = "Criticality", type_ = "string", json_path = ".spec.criticality", priority = 1),
     printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.epoch", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must be at most 52 characters: it becomes part of other objects' names and a label")
+    validation = Rule::new("self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z]') && !self.metadata.name.contains('.')").message("metadata.name must be at most 52 characters of a-z, 0-9 and '-', beginning with a letter: it becomes part of the names of Services"),
+    validation = Rule::new("!has(self.spec.dependsOn) || !(self.metadata.name in self.spec.dependsOn)").message("an application cannot depend on itself: remove its own name").field_path(".spec.dependsOn")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.traffic) || self.resources.exists(resource, resource.kind == 'Service' && resource.apiVersion == 'v1' && has(resource.metadata) && has(resource.metadata.name) && resource.metadata.name == self.traffic.service.name)").message("no Service (apiVersion v1) of this name stands in resources: add it, or correct the name").field_path(".traffic.service.name")
+)]
 pub struct GamesApplicationSpec {
     /// How sensitive the application's data is: what policies look at.
     pub sensitivity: Sensitivity,
@@ -62,7 +66,7 @@ pub struct GamesApplicationSpec {
     /// Names of GamesApplications in the same namespace that this one calls:
     /// they move before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(schema_with = "schema::object_names::<32>")]
     pub depends_on: Vec<String>,
 }
 
@@ -71,31 +75,24 @@ pub struct GamesApplicationSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Traffic {
     /// Host names of the application (Gateway API `Hostname`).
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub hostnames: Vec<Hostname>,
 
     /// Service among the resources that receives the requests.
     pub service: ServicePort,
 }
 
-/// A precise or wildcard host name, as in the Gateway API.
+/// A precise or wildcard host name, as in the Gateway API
+/// (<https://gateway-api.sigs.k8s.io/reference/spec/#hostname>).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Hostname(
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(
-            pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-        )
-    )]
-    pub String,
-);
+pub struct Hostname(#[schemars(schema_with = "schema::hostname")] pub String);
 
 /// A port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServicePort {
     /// Name of the Service.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(schema_with = "schema::label_name")]
     pub name: String,
 
     /// Port number of the Service.
@@ -109,7 +106,7 @@ pub struct ServicePort {
 pub struct PlacementPreference {
     /// MemberClusters in order of preference; the others come after.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(schema_with = "schema::ordered_object_names::<64>")]
     pub preferred_clusters: Vec<String>,
 }
 
@@ -117,8 +114,8 @@ pub struct PlacementPreference {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.stages) || self.stages.size() == 0 || self.stages[self.stages.size() - 1] == 100").message("the last of stages must be 100: all requests go to the target"),
-    validation = Rule::new("!has(self.stages) || self.stages.size() < 2 || range(self.stages.size() - 1).all(i, self.stages[i] < self.stages[i + 1])").message("stages must grow, such as [25, 50, 75, 100]")
+    validation = Rule::new("self.stages[self.stages.size() - 1] == 100").message("the last of stages must be 100: all requests go to the target").field_path(".stages"),
+    validation = Rule::new("self.stages.isSorted() && self.stages.all(one, self.stages.exists_one(other, other == one))").message("stages must grow, such as [25, 50, 75, 100]").field_path(".stages")
 )]
 pub struct MigrationStrategy {
     /// Percentages of requests at the target, stage by stage.

@@ -47,12 +47,13 @@ use serde::{Deserialize, Serialize};
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
-    )
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')").message("metadata.name must be a DNS label: at most 63 characters of a-z, 0-9 and '-': it becomes part of names and labels at the edge")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MemberClusterSpec {
     /// Name of the CloudProvider that operates the cluster.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(schema_with = "schema::object_name")]
     pub provider: String,
 
     /// Country where the data of the cluster lies.
@@ -79,11 +80,11 @@ pub struct MemberClusterSpec {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {
     /// Namespace of the Secret.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(schema_with = "schema::label_name")]
     pub namespace: String,
 
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
 
     /// Key inside the Secret.

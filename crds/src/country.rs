@@ -61,6 +61,26 @@ pub fn expand(code: &str) -> Vec<&'static str> {
     }
 }
 
+/// The CEL rule that no country stands in `self.allowed` and, alone or as a
+/// member of a union, in `self.forbidden`. A union that is allowed but for one
+/// of its members is no contradiction.
+pub fn disjoint_rule() -> String {
+    let eu = quoted(&EU);
+    let eea = format!("{eu},{},'EU'", quoted(&EEA_BEYOND_EU));
+    format!(
+        "!has(self.allowed) || !has(self.forbidden) || !self.allowed.exists(country, country in self.forbidden \
+         || ('EU' in self.forbidden && country in [{eu}]) || ('EEA' in self.forbidden && country in [{eea}]))"
+    )
+}
+
+fn quoted(codes: &[&str]) -> String {
+    codes
+        .iter()
+        .map(|code| format!("'{code}'"))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
 /// A country: an officially assigned code of ISO 3166-1 alpha-2.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Country(pub String);
@@ -100,12 +120,7 @@ impl JsonSchema for CountryOrGroup {
 /// A CEL rule rather than an `enum`: the refusal of an enum would print all
 /// 249 codes and no remedy.
 fn code_schema(description: &str, groups: &[&str], message: &str) -> Schema {
-    let codes = COUNTRIES
-        .iter()
-        .chain(groups)
-        .map(|code| format!("'{code}'"))
-        .collect::<Vec<_>>()
-        .join(",");
+    let codes = quoted(&[&COUNTRIES, groups].concat());
     json_schema!({
         "type": "string",
         "description": description,

@@ -60,32 +60,36 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.application == oldSelf.application && self.type == oldSelf.type && self.from == oldSelf.from && self.to == oldSelf.to && self.trigger == oldSelf.trigger && self.reason == oldSelf.reason").message("a Migration is immutable but for pause and abort: create a new one instead"),
-    validation = Rule::new("self.from != self.to").message("from and to are the same cluster"),
-    validation = Rule::new("!oldSelf.abort || self.abort").message("an abort cannot be taken back: create a new Migration instead")
+    validation = Rule::new("self.from != self.to").message("from and to are the same cluster: name another one").field_path(".to")
 )]
 pub struct MigrationSpec {
     /// Name of the GamesApplication, in the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(schema_with = "schema::object_name")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: abort this Migration and create a new one instead"))]
     pub application: String,
 
     /// Kind of move.
     #[serde(rename = "type")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: abort this Migration and create a new one instead"))]
     pub type_: MigrationType,
 
     /// MemberCluster that the application leaves.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(schema_with = "schema::object_name")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: abort this Migration and create a new one instead"))]
     pub from: String,
 
     /// MemberCluster that the application goes to.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(schema_with = "schema::object_name")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: abort this Migration and create a new one instead"))]
     pub to: String,
 
     /// What set the move off.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: abort this Migration and create a new one instead"))]
     pub trigger: MigrationTrigger,
 
     /// Why, in stable words or for people; part of the evidence.
     #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: abort this Migration and create a new one instead"))]
     pub reason: String,
 
     /// True holds the move at the step it is in.
@@ -94,6 +98,7 @@ pub struct MigrationSpec {
 
     /// True walks the move back, as long as the source is not being retired.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("!oldSelf || self").message("an abort cannot be taken back: create a new Migration instead"))]
     pub abort: bool,
 }
 

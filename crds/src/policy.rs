@@ -1,6 +1,6 @@
 //! SovereigntyPolicy: what the law allows.
 
-use crate::{Sensitivity, country::CountryOrGroup, schema};
+use crate::{Sensitivity, country, country::CountryOrGroup, schema};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -61,8 +61,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("(has(self.residency) && has(self.residency.allowed)) || has(self.jurisdiction) || (has(self.requiredCertifications) && self.requiredCertifications.size() > 0) || (has(self.refusedProviders) && self.refusedProviders.size() > 0)").message("a policy needs at least one rule: set residency, jurisdiction, requiredCertifications or refusedProviders"),
-    validation = Rule::new("!has(self.completeBy) || !has(self.effectiveFrom) || self.completeBy > self.effectiveFrom").message("completeBy must be later than effectiveFrom")
+    validation = Rule::new("has(self.residency) || has(self.jurisdiction) || (has(self.requiredCertifications) && self.requiredCertifications.size() > 0) || (has(self.refusedProviders) && self.refusedProviders.size() > 0)").message("a policy needs at least one rule: set residency, jurisdiction, requiredCertifications or refusedProviders"),
+    validation = Rule::new("!has(self.completeBy) || !has(self.effectiveFrom) || self.completeBy > self.effectiveFrom").message("completeBy must be later than effectiveFrom").field_path(".completeBy")
 )]
 pub struct SovereigntyPolicySpec {
     /// Sensitivities that the policy governs.
@@ -84,7 +84,7 @@ pub struct SovereigntyPolicySpec {
 
     /// Names of CloudProviders that are refused, whatever their facts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(schema_with = "schema::object_names::<64>")]
     pub refused_providers: Vec<String>,
 
     /// Whether the policy moves applications or only reports.
@@ -120,7 +120,7 @@ pub struct ResidencyRule {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.allowed) || has(self.forbidden)").message("set allowed, forbidden or both"),
-    validation = Rule::new("!has(self.allowed) || !has(self.forbidden) || !self.allowed.exists(country, country in self.forbidden)").message("the same country is allowed and forbidden: remove it from one of the two lists")
+    validation = Rule::new(country::disjoint_rule()).message("the same country is allowed and forbidden: remove it from one of the two lists")
 )]
 pub struct JurisdictionRule {
     /// The only jurisdictions that may reach the operator.

@@ -68,14 +68,16 @@ pub struct CloudProviderSpec {
 
     /// Certifications that the entity holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32))]
     pub certifications: Vec<Certification>,
 }
 
 /// The controlling owners of a legal entity.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.chain != 'Complete' || !has(self.controllingOwners) || self.controllingOwners.all(owner, has(owner.country))").message("chain is Complete but a controlling owner has no country: add its country, or set chain to Incomplete"))]
+#[x_kube(
+    validation = Rule::new("self.chain != 'Complete' || !has(self.controllingOwners) || self.controllingOwners.all(owner, has(owner.country))").message("chain is Complete but a controlling owner has no country: add its country, or set chain to Incomplete").field_path(".controllingOwners")
+)]
 pub struct Ownership {
     /// Whether `controllingOwners` goes up to every ultimate controlling
     /// owner. `Complete` without owners says that nobody controls the entity.
@@ -156,7 +158,7 @@ pub struct Certification {
     /// MemberClusters that the certificate covers; all clusters of the
     /// provider when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(schema_with = "schema::object_names::<64>")]
     pub clusters: Vec<String>,
 
     /// First moment at which the certificate no longer holds.

@@ -15,59 +15,237 @@ pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The name of an object that another field points at.
+///
+/// A name that no object can have would refuse nothing, or wait for ever,
+/// without a word: it is refused here.
+pub fn object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 253,
+        "x-kubernetes-validations": [{
+            "rule": "!format.dns1123Subdomain().validate(self).hasValue()",
+            "message": "must be the metadata.name of an object: lowercase letters a-z, digits, '-' and '.', such as paris-1",
+        }],
+    })
+}
+
+/// The name of an object that is used as a DNS label: a namespace, a Service.
+pub fn label_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 63,
+        "x-kubernetes-validations": [{
+            "rule": "!format.dns1123Label().validate(self).hasValue()",
+            "message": "must be a DNS label: lowercase letters a-z, digits and '-', such as paris-1",
+        }],
+    })
+}
+
+/// At most `MAX` names of objects, each once, in no order.
+pub fn object_names<const MAX: usize>(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX,
+        "x-kubernetes-list-type": "set",
+        "items": object_name(generator),
+    })
+}
+
+/// At most `MAX` names of objects, the first one first.
+///
+/// Atomic rather than a set: two field managers must not interleave an order.
+pub fn ordered_object_names<const MAX: usize>(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX,
+        "x-kubernetes-list-type": "atomic",
+        "items": object_name(generator),
+        "x-kubernetes-validations": [{
+            "rule": "self.all(name, self.exists_one(other, other == name))",
+            "message": "names the same object twice: remove one of the two",
+        }],
+    })
+}
+
+/// A host name, precise or with a wildcard as its first label.
+pub fn hostname(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 253,
+        "x-kubernetes-validations": [
+            {
+                "rule": "!format.dns1123Subdomain().validate(self.startsWith('*.') ? self.substring(2) : self).hasValue() && self.split('.').all(label, label.size() <= 63)",
+                "message": "must be a host name in lower case without scheme, port or path, such as tickets.example.org or *.example.org, each label at most 63 characters",
+            },
+            {
+                "rule": "!isIP(self)",
+                "message": "is an IP address: the edge tells applications apart by host name",
+            },
+        ],
+    })
+}
+
 /// `resources`: Kubernetes objects of any namespaced kind.
 pub fn resources(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "description": "The Kubernetes objects that make up the application, of any namespaced kind that the member serves. They are created in the namespace of the GamesApplication, with server-side apply.",
         "minItems": 1,
         "maxItems": 128,
+        "x-kubernetes-list-type": "atomic",
         "items": resource(),
+        "x-kubernetes-validations": [{
+            "rule": "self.all(one, !has(one.metadata) || !has(one.metadata.name) || self.exists_one(other, other.kind == one.kind && other.apiVersion == one.apiVersion && has(other.metadata) && has(other.metadata.name) && other.metadata.name == one.metadata.name))",
+            "message": "the same object (apiVersion, kind and metadata.name) stands here twice: remove one of the two",
+        }],
     })
 }
 
+/// Kinds of cluster scope, by the group that their apiVersion starts with:
+/// those of Kubernetes itself and of two neighbours that are often installed.
+/// Kinds of the same name in other groups may well be namespaced. Every other
+/// kind is looked up on the member.
+const CLUSTER_SCOPED: [(&str, &[&str]); 17] = [
+    (
+        "v1",
+        &["ComponentStatus", "Namespace", "Node", "PersistentVolume"],
+    ),
+    (
+        "admissionregistration.k8s.io/",
+        &[
+            "MutatingAdmissionPolicy",
+            "MutatingAdmissionPolicyBinding",
+            "MutatingWebhookConfiguration",
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding",
+            "ValidatingWebhookConfiguration",
+        ],
+    ),
+    ("apiextensions.k8s.io/", &["CustomResourceDefinition"]),
+    ("apiregistration.k8s.io/", &["APIService"]),
+    (
+        "authentication.k8s.io/",
+        &["SelfSubjectReview", "TokenReview"],
+    ),
+    (
+        "authorization.k8s.io/",
+        &[
+            "SelfSubjectAccessReview",
+            "SelfSubjectRulesReview",
+            "SubjectAccessReview",
+        ],
+    ),
+    ("cert-manager.io/", &["ClusterIssuer"]),
+    (
+        "certificates.k8s.io/",
+        &["CertificateSigningRequest", "ClusterTrustBundle"],
+    ),
+    (
+        "flowcontrol.apiserver.k8s.io/",
+        &["FlowSchema", "PriorityLevelConfiguration"],
+    ),
+    ("gateway.networking.k8s.io/", &["GatewayClass"]),
+    (
+        "networking.k8s.io/",
+        &["IPAddress", "IngressClass", "ServiceCIDR"],
+    ),
+    ("node.k8s.io/", &["RuntimeClass"]),
+    (
+        "rbac.authorization.k8s.io/",
+        &["ClusterRole", "ClusterRoleBinding"],
+    ),
+    (
+        "resource.k8s.io/",
+        &["DeviceClass", "DeviceTaintRule", "ResourceSlice"],
+    ),
+    ("scheduling.k8s.io/", &["PriorityClass"]),
+    (
+        "storage.k8s.io/",
+        &[
+            "CSIDriver",
+            "CSINode",
+            "StorageClass",
+            "VolumeAttachment",
+            "VolumeAttributesClass",
+        ],
+    ),
+    ("storagemigration.k8s.io/", &["StorageVersionMigration"]),
+];
+
+fn cluster_scoped_rule() -> String {
+    let kinds = CLUSTER_SCOPED.map(|(version, kinds)| {
+        let group = match version.strip_suffix('/') {
+            Some(_) => format!("self.apiVersion.startsWith('{version}')"),
+            None => format!("self.apiVersion == '{version}'"),
+        };
+        format!("({group} && self.kind in ['{}'])", kinds.join("', '"))
+    });
+    format!("!({})", kinds.join(" || "))
+}
+
 /// `metadata.name` and `metadata.namespace` are declared, so that CEL can
-/// speak of them; the rest is kept as it is.
+/// speak of them; the rest is kept as it is. That they are there is asked for
+/// by a rule and not by `required`, whose refusal would hide the remedy for
+/// lists, which have no name.
 fn resource() -> Schema {
     json_schema!({
         "type": "object",
         "description": "A Kubernetes object of a namespaced kind, without metadata.namespace: it is created in the namespace of the application.",
         "x-kubernetes-preserve-unknown-fields": true,
-        "required": ["apiVersion", "kind", "metadata"],
+        "required": ["apiVersion", "kind"],
         "properties": {
-            "apiVersion": { "type": "string", "minLength": 1, "maxLength": 317 },
-            "kind": { "type": "string", "minLength": 1, "maxLength": 63 },
+            "apiVersion": {
+                "type": "string", "minLength": 1, "maxLength": 317,
+                "description": "Group and version of the kind, such as apps/v1.",
+            },
+            "kind": {
+                "type": "string", "minLength": 1, "maxLength": 63,
+                "description": "Kind, such as Deployment.",
+            },
             "metadata": {
                 "type": "object",
+                "description": "Metadata of the object: name, and labels and annotations as needed.",
                 "x-kubernetes-preserve-unknown-fields": true,
-                "required": ["name"],
                 "properties": {
                     "name": {
                         "type": "string", "minLength": 1, "maxLength": 253,
+                        "description": "Name of the object.",
                     },
-                    "namespace": { "type": "string", "maxLength": 63 },
+                    "namespace": {
+                        "type": "string", "maxLength": 63,
+                        "description": "Must be absent: the namespace is the application's own.",
+                    },
                 },
             },
         },
         "x-kubernetes-validations": [
             {
-                "rule": "!has(self.metadata.namespace)",
+                "rule": "self.kind != 'List' && (!self.kind.endsWith('List') || (has(self.metadata) && has(self.metadata.name)))",
+                "message": "is a list: put each of its items into resources",
+                "fieldPath": ".kind",
+            },
+            {
+                "rule": "self.kind.endsWith('List') || (has(self.metadata) && has(self.metadata.name))",
+                "message": "metadata.name is missing: give every object a name (generateName would make another object at each move)",
+                "fieldPath": ".metadata",
+            },
+            {
+                "rule": "!has(self.metadata) || !has(self.metadata.namespace)",
                 "message": "remove metadata.namespace: resources are created in the application's own namespace",
                 "fieldPath": ".metadata.namespace",
             },
             {
-                "rule": "!format.dns1123Subdomain().validate(self.metadata.name).hasValue()",
-                "message": "metadata.name must be a lowercase DNS subdomain (letters a-z, digits, '-' and '.')",
+                // RBAC alone takes any path segment as a name, such as system:reader.
+                "rule": "!has(self.metadata) || !has(self.metadata.name) || (self.apiVersion.startsWith('rbac.authorization.k8s.io/') ? self.metadata.name.matches('^[!-~]+$') && !self.metadata.name.matches('[/%]') : !format.dns1123Subdomain().validate(self.metadata.name).hasValue())",
+                "message": "must be the name of a Kubernetes object: lowercase letters a-z, digits, '-' and '.'",
                 "fieldPath": ".metadata.name",
             },
             {
-                "rule": "!(self.kind in ['Namespace', 'Node', 'PersistentVolume', 'ClusterRole', 'ClusterRoleBinding', 'CustomResourceDefinition', 'StorageClass', 'PriorityClass', 'IngressClass', 'RuntimeClass', 'APIService', 'CSIDriver', 'CSINode', 'VolumeAttachment', 'CertificateSigningRequest', 'ValidatingWebhookConfiguration', 'MutatingWebhookConfiguration', 'ValidatingAdmissionPolicy', 'ValidatingAdmissionPolicyBinding', 'MutatingAdmissionPolicy', 'MutatingAdmissionPolicyBinding', 'GatewayClass', 'ClusterIssuer'])",
-                "message": "kind is of cluster scope: an application holds namespaced kinds only; let the platform team install it on the members",
-                "fieldPath": ".kind",
-            },
-            {
-                "rule": "!self.kind.endsWith('List')",
-                "message": "kind is a list: put each of its items into resources",
+                "rule": cluster_scoped_rule(),
+                "message": "is of cluster scope: an application holds namespaced kinds only; let the platform team install it on the members",
                 "fieldPath": ".kind",
             },
             {
