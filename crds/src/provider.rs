@@ -42,6 +42,9 @@ use serde::{Deserialize, Serialize};
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.ownership) || !has(self.ownership.controllingOwners) || self.ownership.controllingOwners.all(owner, !has(owner.controls) || owner.controls == self.legalEntity || self.ownership.controllingOwners.exists(other, other.name == owner.controls))").message("controls names an entity that is neither legalEntity nor a controlling owner: correct the name, or list that entity, whose country would be missing").field_path(".ownership.controllingOwners")
+)]
 pub struct CloudProviderSpec {
     /// Name of the legal entity that operates the clusters, as registered.
     #[schemars(length(min = 1, max = 256))]
