@@ -86,7 +86,11 @@ fn named(application: &str, cloud: &str) -> String {
 /// Sends `pieces` and then ends the body, cuts it or leaves it open.
 fn pieces(pieces: Vec<String>, end: End) -> Response<Body> {
     let frames = stream::iter(pieces).map(|piece| Ok(Frame::data(Bytes::from(piece))));
-    let cut = stream::once(async { Err(io::Error::other("cut")) });
+    // Later than the pieces: they would not leave otherwise.
+    let cut = stream::once(async {
+        sleep(Duration::from_millis(50)).await;
+        Err(io::Error::other("cut"))
+    });
     let body = match end {
         End::Whole => StreamBody::new(frames).boxed_unsync(),
         End::Cut => StreamBody::new(frames.chain(cut)).boxed_unsync(),
@@ -117,6 +121,25 @@ fn config(edge: &str, names: &[&str]) -> LoadConfig {
     }
 }
 
+/// Answers one of three requests wrongly, in the way that the host's name says.
+async fn misbehave(host: String, number: usize) -> Response<Body> {
+    let name = host.split('.').next().unwrap();
+    let cloud = if number < 50 { "atos" } else { "alibaba" };
+    if !number.is_multiple_of(3) {
+        return whole(named(name, cloud));
+    }
+    match name {
+        "error" => status(StatusCode::INTERNAL_SERVER_ERROR),
+        "hang" => std::future::pending().await,
+        "stuck" => pieces(vec!["{".to_owned()], End::Open),
+        "cut" => pieces(vec!["{".to_owned()], End::Cut),
+        "garbage" => whole("<html>Not what was asked for</html>"),
+        "other" => whole(named("good", cloud)),
+        "elsewhere" => whole(named(name, "nowhere")),
+        _ => whole(named(name, cloud)),
+    }
+}
+
 #[tokio::test]
 async fn every_kind_of_failure_is_counted_as_what_it_is() {
     const CASES: [(&str, FailureCause); 7] = [
@@ -128,25 +151,7 @@ async fn every_kind_of_failure_is_counted_as_what_it_is() {
         ("other", FailureCause::WrongApplication),
         ("elsewhere", FailureCause::UnknownCloud),
     ];
-    let edge = service(|host, number| async move {
-        let name = host.split('.').next().unwrap();
-        let cloud = if number < 50 { "atos" } else { "alibaba" };
-        // Two of three are right, whatever the application's fault.
-        if number % 3 != 0 {
-            return whole(named(name, cloud));
-        }
-        match name {
-            "error" => status(StatusCode::INTERNAL_SERVER_ERROR),
-            "hang" => std::future::pending().await,
-            "stuck" => pieces(vec!["{".to_owned()], End::Open),
-            "cut" => pieces(vec!["{".to_owned()], End::Cut),
-            "garbage" => whole("<html>Not what was asked for</html>"),
-            "other" => whole(named("good", cloud)),
-            "elsewhere" => whole(named(name, "nowhere")),
-            _ => whole(named(name, cloud)),
-        }
-    })
-    .await;
+    let edge = service(misbehave).await;
     let mut names: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
     names.push("good");
     let generator = LoadGenerator::start(config(&edge, &names)).unwrap();
