@@ -1,1 +1,465 @@
-//! Placeholder.
+//! The plan: one pass over the whole fleet.
+
+use crate::{
+    Reason,
+    desired::{self, Desired},
+    gates::{self, Context},
+    law::{self, Judgement, LawBook},
+    migration,
+    model::{Application, ApplicationKey, ApplicationRecord, MigrationRecord, Name, Snapshot},
+    placement::{self, Candidate, Choice, Load},
+    status::{self, Conditions},
+};
+use jiff::Timestamp;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What to do about an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It stays where it is, or goes on with what is under way.
+    Stay,
+    /// Too little is observed to decide; the last decision stands.
+    NotYet,
+    /// It gets its first place.
+    Place {
+        /// Where.
+        cluster: Name,
+    },
+    /// A move begins.
+    Move {
+        /// Where from.
+        from: Name,
+        /// Where to.
+        to: Name,
+        /// Name of the Migration to create.
+        migration: Name,
+        /// Why.
+        reason: String,
+    },
+    /// It moves as soon as another move is over.
+    WaitForBudget {
+        /// Where to.
+        to: Name,
+    },
+    /// It moves as soon as an application that it depends on has moved.
+    WaitForDependency {
+        /// Where to.
+        to: Name,
+        /// The application that it waits for.
+        dependency: ApplicationKey,
+    },
+    /// It cannot be placed, or cannot leave, for a reason outside.
+    Stalled {
+        /// Why.
+        reason: Reason,
+        /// The clusters and what each has against it.
+        message: String,
+    },
+}
+
+impl Decision {
+    /// What stands in the way, if something does.
+    pub fn obstacle(&self) -> Option<(Reason, String)> {
+        match self {
+            Decision::Stalled { reason, message } => Some((*reason, message.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// What the plan says about one application.
+#[derive(Clone, Debug)]
+pub struct ApplicationPlan {
+    /// Namespace and name.
+    pub key: ApplicationKey,
+    /// What to do.
+    pub decision: Decision,
+    /// What the law says about where it is; none when it is nowhere.
+    pub judgement: Option<Arc<Judgement>>,
+    /// Every cluster considered; empty when there was nothing to decide.
+    pub candidates: Vec<Candidate>,
+    /// What to record about it.
+    pub record: ApplicationRecord,
+    /// What to record about each of its moves.
+    pub migrations: Vec<(Name, MigrationRecord)>,
+    /// What members and the edge should look like, from what was recorded.
+    pub desired: Desired,
+    /// Its conditions.
+    pub conditions: Conditions,
+    /// What happens next, in one line; empty when nothing does.
+    pub next: String,
+    /// False while the last report should stand, because too little was
+    /// observed.
+    pub report: bool,
+}
+
+/// What the plan says about one policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyPlan {
+    /// Name of the policy.
+    pub name: Name,
+    /// Whether it binds now.
+    pub in_force: bool,
+    /// Number of applications that it governs.
+    pub governed: usize,
+    /// Applications that run where it refuses.
+    pub violations: Vec<ApplicationKey>,
+    /// Policies that leave no country together with it, and in which field.
+    pub contradicts: Vec<(Name, &'static str)>,
+    /// Its deadline has passed with violations left.
+    pub deadline_missed: bool,
+}
+
+/// What should happen in the whole fleet.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// One entry for each application of the snapshot, in its order.
+    pub applications: Vec<ApplicationPlan>,
+    /// One entry for each policy, by name.
+    pub policies: Vec<PolicyPlan>,
+    /// Active applications by cluster.
+    pub load: Load,
+    /// The next moment at which the plan can change by itself.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Decides what should happen, from what is known, at a time.
+pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
+    let law = LawBook::new(snapshot, now);
+    let mut load = current_load(snapshot);
+    let mut needs: Vec<Need> = snapshot
+        .applications
+        .iter()
+        .map(|application| need(application, snapshot, &law, &mut load, now))
+        .collect();
+    grant_moves(snapshot, &law, &mut needs);
+    let applications: Vec<ApplicationPlan> = snapshot
+        .applications
+        .iter()
+        .zip(needs)
+        .map(|(application, need)| plan_application(application, need, snapshot, &law, now))
+        .collect();
+    let policies = policies(snapshot, &law, &applications, now);
+    let wake_at = wake_at(snapshot, &law, now);
+    Plan {
+        applications,
+        policies,
+        load,
+        wake_at,
+    }
+}
+
+/// What an application needs, before the fleet's budget is spent.
+struct Need {
+    decision: Decision,
+    candidates: Vec<Candidate>,
+}
+
+fn current_load(snapshot: &Snapshot) -> Load {
+    let mut load: Load = snapshot
+        .clusters
+        .keys()
+        .map(|cluster| (cluster.clone(), 0))
+        .collect();
+    for application in &snapshot.applications {
+        if let Some(active) = application.record.active() {
+            *load.entry(active.cluster.clone()).or_default() += 1;
+        }
+    }
+    load
+}
+
+fn need(
+    application: &Application,
+    snapshot: &Snapshot,
+    law: &LawBook,
+    load: &mut Load,
+    now: Timestamp,
+) -> Need {
+    let stay = Need {
+        decision: Decision::Stay,
+        candidates: Vec::new(),
+    };
+    let busy = application.deleting || !application.migrations.is_empty();
+    if busy || application.spec.invalid.is_some() {
+        return stay;
+    }
+    let active = application.record.active();
+    if let Some(active) = active
+        && placement::unlawful(application, &active.cluster, law).is_none()
+    {
+        return stay;
+    }
+    let (choice, candidates) = placement::consider(application, snapshot, law, load, now);
+    let decision = match (choice, active) {
+        (Choice::NotYet, _) => Decision::NotYet,
+        (Choice::NoneEligible, _) => stalled(Reason::NoEligibleCluster, &candidates),
+        (Choice::NoneLawful, _) => stalled(Reason::NoLawfulCluster, &candidates),
+        (Choice::Cluster(cluster), None) => {
+            *load.entry(cluster.clone()).or_default() += 1;
+            Decision::Place { cluster }
+        }
+        (Choice::Cluster(cluster), Some(_)) => {
+            *load.entry(cluster.clone()).or_default() += 1;
+            Decision::WaitForBudget { to: cluster }
+        }
+    };
+    Need {
+        decision,
+        candidates,
+    }
+}
+
+fn stalled(reason: Reason, candidates: &[Candidate]) -> Decision {
+    let what = match reason {
+        Reason::NoLawfulCluster => "no cluster is lawful",
+        _ => "no lawful cluster can take the application now",
+    };
+    let why: Vec<String> = candidates
+        .iter()
+        .filter(|candidate| candidate.reason != Reason::AlreadyThere)
+        .map(|candidate| format!("{}: {}", candidate.cluster, candidate.reason))
+        .collect();
+    let message = if why.is_empty() {
+        format!("{what}: there is no other cluster in the fleet")
+    } else {
+        format!("{what} ({})", why.join(", "))
+    };
+    Decision::Stalled { reason, message }
+}
+
+/// Spends the fleet's budget of concurrent moves: critical applications
+/// first, then sensitive ones, none before those that it depends on.
+fn grant_moves(snapshot: &Snapshot, law: &LawBook, needs: &mut [Need]) {
+    let under_way = snapshot
+        .applications
+        .iter()
+        .filter(|application| !application.migrations.is_empty())
+        .count();
+    let mut budget = snapshot.settings.concurrent_moves.saturating_sub(under_way);
+    let mut waiting: Vec<usize> = (0..needs.len())
+        .filter(|&index| matches!(needs[index].decision, Decision::WaitForBudget { .. }))
+        .collect();
+    waiting.sort_by_key(|&index| {
+        let spec = &snapshot.applications[index].spec;
+        (
+            Reverse(spec.criticality),
+            Reverse(spec.sensitivity),
+            &spec.key,
+        )
+    });
+    let mut leaving: BTreeSet<&ApplicationKey> = waiting
+        .iter()
+        .map(|&index| &snapshot.applications[index].spec.key)
+        .collect();
+    leaving.extend(
+        snapshot
+            .applications
+            .iter()
+            .filter(|application| !application.migrations.is_empty())
+            .map(|application| &application.spec.key),
+    );
+    let blocked: BTreeMap<usize, ApplicationKey> = waiting
+        .iter()
+        .filter_map(|&index| Some((index, dependency(&snapshot.applications[index], &leaving)?)))
+        .collect();
+    // Applications that wait for each other in a circle would wait for ever.
+    let circular = under_way == 0 && !waiting.is_empty() && blocked.len() == waiting.len();
+    for (rank, &index) in waiting.iter().enumerate() {
+        let application = &snapshot.applications[index];
+        let Decision::WaitForBudget { to } = needs[index].decision.clone() else {
+            continue;
+        };
+        let freed = circular && rank == 0;
+        if let (Some(dependency), false) = (blocked.get(&index), freed) {
+            needs[index].decision = Decision::WaitForDependency {
+                to,
+                dependency: dependency.clone(),
+            };
+        } else if budget > 0 {
+            budget -= 1;
+            needs[index].decision = begin(application, to, law);
+        }
+    }
+}
+
+fn dependency(
+    application: &Application,
+    leaving: &BTreeSet<&ApplicationKey>,
+) -> Option<ApplicationKey> {
+    application
+        .spec
+        .depends_on
+        .iter()
+        .map(|name| ApplicationKey {
+            namespace: application.spec.key.namespace.clone(),
+            name: name.clone(),
+        })
+        .find(|key| *key != application.spec.key && leaving.contains(key))
+}
+
+fn begin(application: &Application, to: Name, law: &LawBook) -> Decision {
+    let from = application
+        .record
+        .active()
+        .map(|active| active.cluster.clone())
+        .unwrap_or_default();
+    let reason = placement::unlawful(application, &from, law)
+        .map(|(reason, message)| format!("{reason}: {message}"))
+        .unwrap_or_default();
+    let migration = format!(
+        "{}-{}",
+        application.spec.key.name,
+        application.record.migrations + 1
+    )
+    .into();
+    Decision::Move {
+        from,
+        to,
+        migration,
+        reason,
+    }
+}
+
+fn plan_application(
+    application: &Application,
+    need: Need,
+    snapshot: &Snapshot,
+    law: &LawBook,
+    now: Timestamp,
+) -> ApplicationPlan {
+    let Need {
+        decision,
+        candidates,
+    } = need;
+    let record = status::record(application, &decision, snapshot, now);
+    let judgement = record
+        .active()
+        .map(|active| Arc::clone(law.judge(&active.cluster, application.spec.sensitivity)));
+    let (conditions, next) = status::conditions(
+        application,
+        &record,
+        &decision,
+        judgement.as_deref(),
+        snapshot,
+    );
+    let report = decision != Decision::NotYet && status::observed(application, snapshot);
+    ApplicationPlan {
+        key: application.spec.key.clone(),
+        judgement,
+        candidates,
+        migrations: advance_moves(application, snapshot, law, now),
+        desired: desired::desired(application, snapshot, law, now),
+        record,
+        conditions,
+        next,
+        report,
+        decision,
+    }
+}
+
+fn advance_moves(
+    application: &Application,
+    snapshot: &Snapshot,
+    law: &LawBook,
+    now: Timestamp,
+) -> Vec<(Name, MigrationRecord)> {
+    let Some(oldest) = application.migrations.first() else {
+        return Vec::new();
+    };
+    application
+        .migrations
+        .iter()
+        .map(|migration| {
+            let context = Context {
+                snapshot,
+                law,
+                application,
+                migration,
+                now,
+            };
+            (
+                migration.name.clone(),
+                migration::advance(&context, &oldest.name),
+            )
+        })
+        .collect()
+}
+
+fn policies(
+    snapshot: &Snapshot,
+    law: &LawBook,
+    applications: &[ApplicationPlan],
+    now: Timestamp,
+) -> Vec<PolicyPlan> {
+    let mut plans: BTreeMap<&Name, PolicyPlan> = snapshot
+        .policies
+        .values()
+        .map(|policy| {
+            let plan = PolicyPlan {
+                name: policy.name.clone(),
+                in_force: policy.in_force(now),
+                governed: 0,
+                violations: Vec::new(),
+                contradicts: law::contradictions(snapshot, policy),
+                deadline_missed: false,
+            };
+            (&policy.name, plan)
+        })
+        .collect();
+    for (application, planned) in snapshot.applications.iter().zip(applications) {
+        for policy in snapshot.policies.values() {
+            if policy.sensitivities.contains(&application.spec.sensitivity)
+                && let Some(plan) = plans.get_mut(&policy.name)
+            {
+                plan.governed += 1;
+            }
+        }
+        // Every copy counts, not only the one that serves: data lies there.
+        let mut violated = BTreeSet::new();
+        for placement in &planned.record.placements {
+            let judgement = law.judge(&placement.cluster, application.spec.sensitivity);
+            violated.extend(judgement.findings.iter().map(|finding| &finding.policy));
+        }
+        for policy in violated {
+            if let Some(plan) = plans.get_mut(policy) {
+                plan.violations.push(planned.key.clone());
+            }
+        }
+    }
+    for policy in snapshot.policies.values() {
+        if let Some(plan) = plans.get_mut(&policy.name) {
+            let passed = policy.complete_by.is_some_and(|deadline| deadline <= now);
+            plan.deadline_missed = plan.in_force && passed && !plan.violations.is_empty();
+        }
+    }
+    plans.into_values().collect()
+}
+
+fn wake_at(snapshot: &Snapshot, law: &LawBook, now: Timestamp) -> Option<Timestamp> {
+    let retries = snapshot
+        .applications
+        .iter()
+        .flat_map(|application| &application.record.failed_targets)
+        .map(|failed| failed.retry_after)
+        .filter(|time| *time > now);
+    let moves = snapshot.applications.iter().filter_map(|application| {
+        let migration = application.migrations.first()?;
+        gates::next_change(&Context {
+            snapshot,
+            law,
+            application,
+            migration,
+            now,
+        })
+    });
+    law.next_change
+        .into_iter()
+        .chain(retries)
+        .chain(moves)
+        .min()
+}

@@ -22,5 +22,5 @@ pub mod placement;
 pub mod reason;
 pub mod status;
 
-// pub use fleet::{ApplicationPlan, Plan, plan};
+pub use fleet::{ApplicationPlan, Plan, plan};
 pub use reason::Reason;

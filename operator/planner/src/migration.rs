@@ -1,1 +1,238 @@
-//! Placeholder.
+//! The next step of a move.
+
+use crate::{
+    Reason,
+    gates::{self, Context},
+    model::{
+        GateOutcome, MigrationRecord, Name, Outcome, Reach, Step, StepRecord, Trigger, Verdict,
+    },
+    placement,
+};
+use jiff::Timestamp;
+
+/// What to record about a move next. The same record comes back when nothing
+/// changes; at most one step is taken.
+pub fn advance(context: &Context<'_>, oldest_open: &Name) -> MigrationRecord {
+    let migration = context.migration;
+    let mut record = (*migration.record).clone();
+    if record.done() {
+        return record;
+    }
+    track_downtime(context, &mut record);
+    let Some(step) = record.step else {
+        enter(&mut record, Step::Preflight, context.now);
+        return record;
+    };
+    if let Some((reason, message)) = refuse_outright(context, oldest_open) {
+        walk_back(&mut record, reason, message, context.now);
+        return record;
+    }
+    if may_walk_back(step)
+        && let Some((reason, message)) = asked_to_walk_back(context, step)
+    {
+        walk_back(&mut record, reason, message, context.now);
+        return record;
+    }
+    let verdicts: Vec<Verdict> = gates::of(step).iter().map(|gate| gate(context)).collect();
+    let failed = verdicts
+        .iter()
+        .find(|verdict| verdict.outcome == GateOutcome::Fail)
+        .cloned();
+    let waiting = verdicts
+        .iter()
+        .any(|verdict| verdict.outcome == GateOutcome::Wait);
+    if let Some(current) = record.steps.last_mut() {
+        current.verdicts = verdicts;
+    }
+    match failed {
+        Some(verdict) if may_walk_back(step) => {
+            walk_back(&mut record, verdict.reason, verdict.message, context.now);
+        }
+        _ if waiting || failed.is_some() => {}
+        _ if migration.pause && may_walk_back(step) => {}
+        _ => pass(context, &mut record, step),
+    }
+    record
+}
+
+/// Whether the record blames the target, so that it is avoided for a while.
+pub fn blames_target(record: &MigrationRecord) -> bool {
+    matches!(
+        record.abort_reason,
+        Some((
+            Reason::ObjectRefused
+                | Reason::ReadyTimeout
+                | Reason::TargetLost
+                | Reason::TargetErrors
+                | Reason::ClusterUnreachable
+                | Reason::ClusterMisconfigured
+                | Reason::AbortRequested,
+            _
+        ))
+    )
+}
+
+/// The gate that holds a move, in one line.
+pub fn waiting_for(record: &MigrationRecord, paused: bool) -> Option<(Reason, String)> {
+    if record.done() {
+        return None;
+    }
+    let verdicts = record.steps.last().map_or(&[][..], |step| &step.verdicts);
+    let held = verdicts
+        .iter()
+        .find(|verdict| verdict.outcome != GateOutcome::Pass);
+    match held {
+        Some(verdict) => Some((verdict.reason, verdict.message.clone())),
+        None if paused => Some((Reason::Paused, "a person holds the move".to_owned())),
+        None => None,
+    }
+}
+
+fn may_walk_back(step: Step) -> bool {
+    step < Step::Retire
+}
+
+/// Moves that never got to touch anything are refused without further ado.
+fn refuse_outright(context: &Context<'_>, oldest_open: &Name) -> Option<(Reason, String)> {
+    let migration = context.migration;
+    if migration.record.reached(Step::Prepare) || *oldest_open == migration.name {
+        return None;
+    }
+    Some((
+        Reason::AnotherMove,
+        format!("Migration {oldest_open} of the same application is under way"),
+    ))
+}
+
+fn asked_to_walk_back(context: &Context<'_>, step: Step) -> Option<(Reason, String)> {
+    let migration = context.migration;
+    if context.application.deleting {
+        return Some((
+            Reason::ApplicationGone,
+            "the application is being deleted".to_owned(),
+        ));
+    }
+    if migration.abort {
+        return Some((
+            Reason::AbortRequested,
+            "a person asked to walk the move back".to_owned(),
+        ));
+    }
+    // From the first request at the target on, going on costs no more than
+    // going back.
+    let withdrawn = migration.trigger == Trigger::Policy
+        && step < Step::Shift
+        && placement::unlawful(context.application, &migration.from, context.law).is_none();
+    withdrawn.then(|| {
+        (
+            Reason::TriggerWithdrawn,
+            format!("no policy refuses {} any more", migration.from),
+        )
+    })
+}
+
+fn pass(context: &Context<'_>, record: &mut MigrationRecord, step: Step) {
+    let now = context.now;
+    match step {
+        Step::Preflight => {
+            record.epoch = context.application.record.epoch + 1;
+            enter(record, Step::Prepare, now);
+        }
+        Step::Prepare => enter(record, Step::Ready, now),
+        Step::Ready => enter(record, Step::Sync, now),
+        Step::Sync => {
+            enter(record, Step::Shift, now);
+            next_stage(context, record);
+        }
+        Step::Shift if record.percent < 100 => next_stage(context, record),
+        Step::Shift => enter(record, Step::Soak, now),
+        Step::Soak => enter(record, Step::Drain, now),
+        Step::Drain => enter(record, Step::Retire, now),
+        Step::Retire => finish(record, Outcome::Completed, now),
+        Step::Abort => finish(record, Outcome::Aborted, now),
+        Step::Done => {}
+    }
+}
+
+fn next_stage(context: &Context<'_>, record: &mut MigrationRecord) {
+    let stages = &context.application.spec.strategy.stages;
+    let traffic = context.application.spec.traffic;
+    let next = stages
+        .iter()
+        .copied()
+        .find(|stage| traffic && *stage > record.percent);
+    record.percent = next.unwrap_or(100).min(100);
+    record.stage_since = Some(context.now);
+}
+
+fn enter(record: &mut MigrationRecord, step: Step, now: Timestamp) {
+    if let Some(current) = record.steps.last_mut() {
+        current.end = Some(now);
+    }
+    record.step = Some(step);
+    record.steps.push(StepRecord {
+        step,
+        start: now,
+        end: None,
+        verdicts: Vec::new(),
+    });
+}
+
+/// A move that wrote nothing has nothing to walk back.
+fn walk_back(record: &mut MigrationRecord, reason: Reason, message: String, now: Timestamp) {
+    record.abort_reason = Some((reason, message));
+    if record.reached(Step::Prepare) {
+        record.percent = 0;
+        enter(record, Step::Abort, now);
+    } else {
+        finish(record, Outcome::Aborted, now);
+    }
+}
+
+fn finish(record: &mut MigrationRecord, outcome: Outcome, now: Timestamp) {
+    enter(record, Step::Done, now);
+    if let Some(done) = record.steps.last_mut() {
+        done.end = Some(now);
+    }
+    record.outcome = Some(outcome);
+    if let Some(since) = record.down_since.take() {
+        record.downtime += now.duration_since(since);
+    }
+}
+
+/// Counts the time during which no backend that gets requests has a ready
+/// endpoint at the edge.
+fn track_downtime(context: &Context<'_>, record: &mut MigrationRecord) {
+    let application = context.application;
+    if !application.spec.traffic || !record.reached(Step::Shift) {
+        return;
+    }
+    let weighted = [
+        (&context.migration.from, 100 - record.percent),
+        (&context.migration.to, record.percent),
+    ];
+    let served = weighted
+        .iter()
+        .filter(|(_, weight)| *weight > 0)
+        .any(|(cluster, _)| {
+            let answers = context
+                .snapshot
+                .clusters
+                .get(*cluster)
+                .is_some_and(|cluster| cluster.reach == Reach::Reachable);
+            // The state of a cluster that does not answer is unknown, not down.
+            !answers
+                || application
+                    .copies
+                    .get(*cluster)
+                    .is_none_or(|copy| copy.endpoints_at_edge > 0)
+        });
+    match (served, record.down_since) {
+        (false, None) => record.down_since = Some(context.now),
+        (true, Some(since)) => {
+            record.downtime += context.now.duration_since(since);
+            record.down_since = None;
+        }
+        _ => {}
+    }
+}

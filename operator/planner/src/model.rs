@@ -308,6 +308,8 @@ pub struct FailedTarget {
     pub attempts: u32,
     /// Reason of the last.
     pub reason: Reason,
+    /// Name of the last Migration that was abandoned there.
+    pub migration: Name,
     /// Not chosen again before this time.
     pub retry_after: Timestamp,
 }
@@ -328,12 +330,16 @@ pub struct ApplicationRecord {
 impl ApplicationRecord {
     /// The copy that serves, if there is one.
     pub fn active(&self) -> Option<&Placement> {
-        self.placements.iter().find(|placement| placement.role == Role::Active)
+        self.placements
+            .iter()
+            .find(|placement| placement.role == Role::Active)
     }
 
     /// The copy on a cluster.
     pub fn on(&self, cluster: &str) -> Option<&Placement> {
-        self.placements.iter().find(|placement| &*placement.cluster == cluster)
+        self.placements
+            .iter()
+            .find(|placement| &*placement.cluster == cluster)
     }
 }
 
@@ -518,6 +524,18 @@ pub struct MigrationRecord {
     pub down_since: Option<Timestamp>,
     /// How long that was so, all in all.
     pub downtime: SignedDuration,
+}
+
+impl MigrationRecord {
+    /// Whether the move ever got to a step.
+    pub fn reached(&self, step: Step) -> bool {
+        self.steps.iter().any(|record| record.step == step)
+    }
+
+    /// Nothing is left to do.
+    pub fn done(&self) -> bool {
+        self.step == Some(Step::Done)
+    }
 }
 
 /// One step of a move, as recorded.

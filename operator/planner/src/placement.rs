@@ -1,1 +1,225 @@
-//! Placeholder.
+//! Which cluster an application goes to: filter, score, select.
+
+use crate::{
+    Reason,
+    law::LawBook,
+    model::{Application, Cluster, Name, Reach, Snapshot},
+};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// One cluster that was considered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Name of the cluster.
+    pub cluster: Name,
+    /// Whether the application may be placed there now.
+    pub eligible: bool,
+    /// `Eligible`, `Chosen`, or the first rule that refuses.
+    pub reason: Reason,
+    /// The fact behind the reason; empty when there is nothing to add.
+    pub message: String,
+}
+
+/// What came out of considering every cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The best eligible cluster.
+    Cluster(Name),
+    /// A lawful cluster was not observed yet: too early to choose.
+    NotYet,
+    /// Lawful clusters exist, none can take the application now.
+    NoneEligible,
+    /// No cluster is lawful.
+    NoneLawful,
+}
+
+/// How many active applications every cluster has.
+pub type Load = BTreeMap<Name, usize>;
+
+/// Considers every cluster of the fleet for an application, except the one
+/// where it is.
+pub fn consider(
+    application: &Application,
+    snapshot: &Snapshot,
+    law: &LawBook,
+    load: &Load,
+    now: Timestamp,
+) -> (Choice, Vec<Candidate>) {
+    let active = application
+        .record
+        .active()
+        .map(|placement| &placement.cluster);
+    let mut candidates: Vec<Candidate> = snapshot
+        .clusters
+        .values()
+        .map(|cluster| candidate(application, cluster, active, law, now))
+        .collect();
+    let chosen = candidates
+        .iter()
+        .filter(|candidate| candidate.eligible)
+        .min_by_key(|candidate| score(application, &candidate.cluster, load))
+        .map(|candidate| candidate.cluster.clone());
+    if candidates
+        .iter()
+        .any(|candidate| candidate.reason == Reason::ClusterNotObserved)
+    {
+        return (Choice::NotYet, candidates);
+    }
+    let Some(chosen) = chosen else {
+        let lawful = |candidate: &Candidate| {
+            candidate.reason != Reason::AlreadyThere
+                && law
+                    .judge(&candidate.cluster, application.spec.sensitivity)
+                    .lawful()
+        };
+        let choice = if candidates.iter().any(lawful) {
+            Choice::NoneEligible
+        } else {
+            Choice::NoneLawful
+        };
+        return (choice, candidates);
+    };
+    for candidate in &mut candidates {
+        if candidate.cluster == chosen {
+            candidate.reason = Reason::Chosen;
+        }
+    }
+    (Choice::Cluster(chosen), candidates)
+}
+
+fn candidate(
+    application: &Application,
+    cluster: &Cluster,
+    active: Option<&Name>,
+    law: &LawBook,
+    now: Timestamp,
+) -> Candidate {
+    let refusal = if active == Some(&cluster.name) {
+        Some((Reason::AlreadyThere, String::new()))
+    } else {
+        refusal(application, cluster, law, now)
+    };
+    let eligible = refusal.is_none();
+    let (reason, message) = refusal.unwrap_or((Reason::Eligible, String::new()));
+    Candidate {
+        cluster: cluster.name.clone(),
+        eligible,
+        reason,
+        message,
+    }
+}
+
+/// Why an application may not be placed on a cluster now; the law first.
+pub fn refusal(
+    application: &Application,
+    cluster: &Cluster,
+    law: &LawBook,
+    now: Timestamp,
+) -> Option<(Reason, String)> {
+    unlawful(application, &cluster.name, law)
+        .or_else(|| unavailable(cluster))
+        .or_else(|| kind_not_served(application, cluster))
+        .or_else(|| recently_failed(application, &cluster.name, now))
+}
+
+/// The first enforced policy that refuses the cluster.
+pub fn unlawful(
+    application: &Application,
+    cluster: &str,
+    law: &LawBook,
+) -> Option<(Reason, String)> {
+    let finding = law.judge(cluster, application.spec.sensitivity).refusal()?;
+    Some((
+        finding.reason,
+        format!("policy {}: {}", finding.policy, finding.message),
+    ))
+}
+
+/// Why nothing new may go to a cluster, whatever it is.
+pub fn unavailable(cluster: &Cluster) -> Option<(Reason, String)> {
+    if cluster.deleting {
+        return Some((
+            Reason::ClusterDeleting,
+            format!("cluster {} is being removed from the fleet", cluster.name),
+        ));
+    }
+    if cluster.cordoned {
+        return Some((
+            Reason::ClusterCordoned,
+            format!("cluster {} is cordoned", cluster.name),
+        ));
+    }
+    unreachable(cluster)
+}
+
+/// Why a cluster cannot be asked.
+pub fn unreachable(cluster: &Cluster) -> Option<(Reason, String)> {
+    match &cluster.reach {
+        Reach::Reachable => None,
+        Reach::NotObserved => Some((
+            Reason::ClusterNotObserved,
+            format!("cluster {} was not observed yet", cluster.name),
+        )),
+        Reach::Unreachable { since } => Some((
+            Reason::ClusterUnreachable,
+            format!("cluster {} does not answer since {since:.0}", cluster.name),
+        )),
+        Reach::Misconfigured { message } => Some((
+            Reason::ClusterMisconfigured,
+            format!("cluster {}: {message}", cluster.name),
+        )),
+    }
+}
+
+/// The first kind of the application that the cluster does not serve.
+pub fn kind_not_served(application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
+    let served = cluster.kinds.as_ref()?;
+    let missing = application
+        .spec
+        .kinds
+        .iter()
+        .find(|kind| !served.contains(kind))?;
+    Some((
+        Reason::KindNotServed,
+        format!(
+            "cluster {} does not serve {missing} as a namespaced kind",
+            cluster.name
+        ),
+    ))
+}
+
+fn recently_failed(
+    application: &Application,
+    cluster: &str,
+    now: Timestamp,
+) -> Option<(Reason, String)> {
+    let failed = application
+        .record
+        .failed_targets
+        .iter()
+        .find(|failed| &*failed.cluster == cluster && failed.retry_after > now)?;
+    Some((
+        Reason::RecentlyFailed,
+        format!(
+            "a move to {cluster} failed ({}), it is tried again after {:.0}",
+            failed.reason, failed.retry_after
+        ),
+    ))
+}
+
+/// Preference first, then the cluster with the fewest applications, then the
+/// name, so that the same fleet always gives the same choice.
+fn score<'a>(
+    application: &Application,
+    cluster: &'a Name,
+    load: &Load,
+) -> (usize, usize, &'a Name) {
+    let preference = application
+        .spec
+        .preferred
+        .iter()
+        .position(|preferred| preferred == cluster)
+        .unwrap_or(usize::MAX);
+    (preference, load.get(cluster).copied().unwrap_or(0), cluster)
+}

@@ -1,1 +1,454 @@
-//! Placeholder.
+//! What to record and report about an application.
+
+use crate::{
+    Reason,
+    fleet::Decision,
+    law::Judgement,
+    migration,
+    model::{
+        Application, ApplicationRecord, Cluster, FailedTarget, Migration, Name, Placement, Reach,
+        Role, Settings, Snapshot, Step,
+    },
+    placement,
+};
+use jiff::{SignedDuration, Timestamp};
+
+/// Truth of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Nobody can say.
+    Unknown,
+}
+
+/// One condition of an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Whether it holds.
+    pub truth: Truth,
+    /// Why.
+    pub reason: Reason,
+    /// The fact behind the reason.
+    pub message: String,
+}
+
+impl Condition {
+    fn new(truth: Truth, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            truth,
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// Conditions of an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// The active copy serves.
+    pub ready: Condition,
+    /// The active copy is where every policy in force allows.
+    pub lawful: Condition,
+    /// Something is under way (kstatus).
+    pub reconciling: Condition,
+    /// Something needs a person, or a change of the world (kstatus).
+    pub stalled: Condition,
+}
+
+/// What to record about an application next.
+pub fn record(
+    application: &Application,
+    decision: &Decision,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> ApplicationRecord {
+    let mut next = (*application.record).clone();
+    if application.deleting {
+        for placement in &mut next.placements {
+            assume(placement, Role::Retiring, now);
+        }
+        forget_erased(application, &mut next);
+        return next;
+    }
+    if let Decision::Place { cluster } = decision {
+        next.epoch += 1;
+        next.placements
+            .retain(|placement| placement.cluster != *cluster);
+        let epoch = next.epoch;
+        next.placements.push(Placement {
+            cluster: cluster.clone(),
+            role: Role::Active,
+            epoch,
+            since: now,
+        });
+    }
+    match application.migrations.first() {
+        Some(migration) => follow_move(migration, &mut next, &snapshot.settings, now),
+        None => {
+            for placement in &mut next.placements {
+                if matches!(placement.role, Role::Target | Role::Source) {
+                    assume(placement, Role::Retiring, now);
+                }
+            }
+        }
+    }
+    forget_erased(application, &mut next);
+    next
+}
+
+fn assume(placement: &mut Placement, role: Role, now: Timestamp) {
+    if placement.role != role {
+        placement.role = role;
+        placement.since = now;
+    }
+}
+
+fn put(record: &mut ApplicationRecord, cluster: &Name, role: Role, epoch: i64, now: Timestamp) {
+    match record
+        .placements
+        .iter_mut()
+        .find(|placement| placement.cluster == *cluster)
+    {
+        Some(placement) => {
+            assume(placement, role, now);
+            placement.epoch = epoch;
+        }
+        None => record.placements.push(Placement {
+            cluster: cluster.clone(),
+            role,
+            epoch,
+            since: now,
+        }),
+    }
+}
+
+/// The place of an application follows from the recorded step of its move.
+fn follow_move(
+    migration: &Migration,
+    next: &mut ApplicationRecord,
+    settings: &Settings,
+    now: Timestamp,
+) {
+    let record = &migration.record;
+    next.migrations = next.migrations.max(number(&migration.name));
+    let Some(step) = record.step.filter(|_| record.reached(Step::Prepare)) else {
+        return;
+    };
+    let source_epoch = next
+        .on(&migration.from)
+        .map_or(record.epoch - 1, |source| source.epoch);
+    match step {
+        Step::Preflight | Step::Done => {}
+        Step::Prepare | Step::Ready | Step::Sync | Step::Shift => {
+            put(next, &migration.to, Role::Target, record.epoch, now);
+        }
+        Step::Soak | Step::Drain | Step::Retire => {
+            next.epoch = record.epoch;
+            let role = if step == Step::Retire {
+                Role::Retiring
+            } else {
+                Role::Source
+            };
+            if step != Step::Retire || next.on(&migration.from).is_some() {
+                put(next, &migration.from, role, source_epoch, now);
+            }
+            put(next, &migration.to, Role::Active, record.epoch, now);
+            next.failed_targets.clear();
+        }
+        Step::Abort => {
+            if next
+                .active()
+                .is_some_and(|active| active.cluster == migration.to)
+            {
+                next.epoch = record.epoch + 1;
+                put(next, &migration.from, Role::Active, record.epoch + 1, now);
+            }
+            if next.on(&migration.to).is_some() {
+                put(next, &migration.to, Role::Retiring, record.epoch, now);
+            }
+            blame(migration, next, settings, now);
+        }
+    }
+}
+
+/// The number at the end of a Migration's name, 0 without one.
+fn number(name: &str) -> i64 {
+    name.rsplit('-')
+        .next()
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+fn blame(migration: &Migration, next: &mut ApplicationRecord, settings: &Settings, now: Timestamp) {
+    let Some((reason, _)) = &migration.record.abort_reason else {
+        return;
+    };
+    let known = next
+        .failed_targets
+        .iter()
+        .position(|failed| failed.cluster == migration.to);
+    let counted = known.is_some_and(|index| next.failed_targets[index].migration == migration.name);
+    if counted || !migration::blames_target(&migration.record) {
+        return;
+    }
+    let attempts = known.map_or(1, |index| {
+        next.failed_targets.remove(index).attempts.saturating_add(1)
+    });
+    let backoff = backoff(settings, attempts);
+    next.failed_targets.push(FailedTarget {
+        cluster: migration.to.clone(),
+        attempts,
+        reason: *reason,
+        migration: migration.name.clone(),
+        retry_after: now.checked_add(backoff).unwrap_or(Timestamp::MAX),
+    });
+}
+
+fn backoff(settings: &Settings, attempts: u32) -> SignedDuration {
+    let factor = 1_i32 << attempts.saturating_sub(1).min(16);
+    settings
+        .retry_backoff
+        .checked_mul(factor)
+        .unwrap_or(settings.retry_backoff_limit)
+        .min(settings.retry_backoff_limit)
+}
+
+/// A copy leaves the record only when it is positively known to be gone.
+fn forget_erased(application: &Application, next: &mut ApplicationRecord) {
+    next.placements.retain(|placement| {
+        let gone = application
+            .copies
+            .get(&placement.cluster)
+            .is_some_and(|copy| copy.absent());
+        let was_retiring = application
+            .record
+            .on(&placement.cluster)
+            .is_some_and(|recorded| recorded.role == Role::Retiring);
+        !(placement.role == Role::Retiring && was_retiring && gone)
+    });
+}
+
+/// The conditions of an application, and what happens next in one line.
+pub fn conditions(
+    application: &Application,
+    record: &ApplicationRecord,
+    decision: &Decision,
+    judgement: Option<&Judgement>,
+    snapshot: &Snapshot,
+) -> (Conditions, String) {
+    let ready = ready(application, record, decision, snapshot);
+    let lawful = lawful(judgement, decision);
+    let (reconciling, next) = reconciling(application, record, decision, &ready);
+    let stalled = stalled(application, decision, &ready);
+    let next = if stalled.truth == Truth::True && reconciling.truth == Truth::False {
+        stalled.message.clone()
+    } else {
+        next
+    };
+    (
+        Conditions {
+            ready,
+            lawful,
+            reconciling,
+            stalled,
+        },
+        next,
+    )
+}
+
+fn ready(
+    application: &Application,
+    record: &ApplicationRecord,
+    decision: &Decision,
+    snapshot: &Snapshot,
+) -> Condition {
+    if application.deleting {
+        return Condition::new(
+            Truth::False,
+            Reason::Deleting,
+            "the application is being deleted",
+        );
+    }
+    let Some(active) = record.active() else {
+        let (reason, message) = decision
+            .obstacle()
+            .unwrap_or((Reason::Placing, "no cluster is chosen yet".to_owned()));
+        return Condition::new(Truth::False, reason, message);
+    };
+    let cluster = snapshot
+        .clusters
+        .get(&active.cluster)
+        .map(|cluster| &**cluster);
+    if let Some((_, message)) = cluster.map_or_else(
+        || {
+            Some((
+                Reason::ClusterUnknown,
+                format!("cluster {} is not part of the fleet", active.cluster),
+            ))
+        },
+        placement::unreachable,
+    ) {
+        return Condition::new(Truth::Unknown, Reason::StateUnknown, message);
+    }
+    let copy = application
+        .copies
+        .get(&active.cluster)
+        .cloned()
+        .unwrap_or_default();
+    if let Some(refused) = copy.refused {
+        return Condition::new(Truth::False, Reason::ObjectRefused, refused);
+    }
+    if copy.current < copy.declared {
+        return Condition::new(
+            Truth::False,
+            Reason::Placing,
+            format!("objects are being written to {}", active.cluster),
+        );
+    }
+    if !copy.ready() {
+        return Condition::new(
+            Truth::False,
+            Reason::WorkloadsNotReady,
+            format!("not every workload on {} is ready", active.cluster),
+        );
+    }
+    if application.spec.traffic && copy.endpoints == 0 {
+        return Condition::new(
+            Truth::False,
+            Reason::EndpointsNotReady,
+            format!("the service on {} has no ready endpoint", active.cluster),
+        );
+    }
+    Condition::new(
+        Truth::True,
+        Reason::Serving,
+        format!("every workload on {} is ready", active.cluster),
+    )
+}
+
+fn lawful(judgement: Option<&Judgement>, decision: &Decision) -> Condition {
+    match judgement {
+        None => {
+            let (reason, message) = decision
+                .obstacle()
+                .unwrap_or((Reason::Placing, "no cluster is chosen yet".to_owned()));
+            Condition::new(Truth::Unknown, reason, message)
+        }
+        Some(judgement) => {
+            let truth = if judgement.lawful() {
+                Truth::True
+            } else {
+                Truth::False
+            };
+            Condition::new(truth, judgement.reason(), judgement.message())
+        }
+    }
+}
+
+fn reconciling(
+    application: &Application,
+    record: &ApplicationRecord,
+    decision: &Decision,
+    ready: &Condition,
+) -> (Condition, String) {
+    let on = |reason: Reason, message: String| {
+        (
+            Condition::new(Truth::True, reason, message.clone()),
+            message,
+        )
+    };
+    if application.deleting {
+        return on(
+            Reason::Deleting,
+            "objects are being erased from every cluster".to_owned(),
+        );
+    }
+    if let Some(migration) = application.migrations.first() {
+        let message = format!(
+            "moving from {} to {}: Migration {}",
+            migration.from, migration.to, migration.name
+        );
+        return on(Reason::Moving, message);
+    }
+    match decision {
+        Decision::Move { to, .. } => {
+            return on(
+                Reason::MoveDecided,
+                format!("a move to {to} is about to begin"),
+            );
+        }
+        Decision::WaitForBudget { to } => {
+            return on(
+                Reason::WaitingForBudget,
+                format!("moves to {to} when another move is over"),
+            );
+        }
+        Decision::WaitForDependency { to, dependency } => {
+            return on(
+                Reason::WaitingForDependency,
+                format!("moves to {to} after {dependency}"),
+            );
+        }
+        _ => {}
+    }
+    if let Some(retiring) = record
+        .placements
+        .iter()
+        .find(|placement| placement.role == Role::Retiring)
+    {
+        return on(
+            Reason::Erasing,
+            format!("the former copy on {} is being erased", retiring.cluster),
+        );
+    }
+    let placing = record.active().is_some()
+        && matches!(
+            ready.reason,
+            Reason::Placing | Reason::WorkloadsNotReady | Reason::EndpointsNotReady
+        );
+    if placing {
+        return on(ready.reason, ready.message.clone());
+    }
+    (
+        Condition::new(Truth::False, Reason::Settled, ""),
+        String::new(),
+    )
+}
+
+fn stalled(application: &Application, decision: &Decision, ready: &Condition) -> Condition {
+    if application.deleting {
+        return Condition::new(Truth::False, Reason::Deleting, "");
+    }
+    if let Some(invalid) = &application.spec.invalid {
+        return Condition::new(Truth::True, Reason::InvalidSpec, invalid.clone());
+    }
+    if let Some((reason, message)) = decision.obstacle() {
+        return Condition::new(Truth::True, reason, message);
+    }
+    if ready.reason == Reason::ObjectRefused {
+        return Condition::new(Truth::True, Reason::ObjectRefused, ready.message.clone());
+    }
+    Condition::new(Truth::False, Reason::Settled, "")
+}
+
+/// Whether everything that a report speaks of was observed; until then, the
+/// last report stands.
+pub fn observed(application: &Application, snapshot: &Snapshot) -> bool {
+    application.record.placements.iter().all(|placement| {
+        let cluster: Option<&Cluster> = snapshot
+            .clusters
+            .get(&placement.cluster)
+            .map(|cluster| &**cluster);
+        match cluster.map(|cluster| &cluster.reach) {
+            None | Some(Reach::Unreachable { .. } | Reach::Misconfigured { .. }) => true,
+            Some(Reach::NotObserved) => false,
+            Some(Reach::Reachable) => application
+                .copies
+                .get(&placement.cluster)
+                .is_some_and(|copy| copy.observed),
+        }
+    })
+}
