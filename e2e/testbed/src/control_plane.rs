@@ -12,7 +12,7 @@ pub use light::{ControlPlane, Options};
 use crate::pki::{self, Authority};
 use crate::process::Component;
 
-/// The first argument of the kubeconfig's groups that may do everything.
+/// The group whose members may do everything.
 const ADMINISTRATORS: &str = "system:masters";
 
 /// The ports a control plane listens on.
@@ -50,15 +50,6 @@ pub struct ControlPlaneSpec {
     pub service_accounts: bool,
 }
 
-/// The files of a control plane that is ready to run.
-pub struct Prepared {
-    /// The authority of the cluster.
-    pub authority: Authority,
-    /// The administrator's kubeconfig.
-    pub kubeconfig: PathBuf,
-    service_account_keys: (PathBuf, PathBuf),
-}
-
 impl ControlPlaneSpec {
     /// The URL of the API server.
     #[must_use]
@@ -70,7 +61,7 @@ impl ControlPlaneSpec {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn prepare(&self) -> Result<Prepared> {
+    pub fn prepare(&self) -> Result<Authority> {
         let certificates = self.certificates();
         let authority = Authority::create(&format!("{}-ca", self.cluster), &certificates)?;
         let names = [
@@ -80,39 +71,20 @@ impl ControlPlaneSpec {
             "kubernetes.default.svc.cluster.local",
             "localhost",
         ];
-        let addresses = [
-            IpAddr::V4(self.address),
-            IpAddr::V4(self.service_address),
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ];
+        let addresses = [self.address, self.service_address, Ipv4Addr::LOCALHOST].map(IpAddr::V4);
         authority.server("apiserver", &names, &addresses)?;
         authority.client(
             "apiserver-kubelet-client",
             "kube-apiserver",
             &[ADMINISTRATORS],
         )?;
-        let service_account_keys = pki::service_account_keys(&certificates)?;
-        let prepared = Prepared {
-            kubeconfig: self.kubeconfig(),
-            authority,
-            service_account_keys,
-        };
-        self.write_kubeconfig(
-            &prepared.authority,
-            &prepared.kubeconfig,
-            "admin",
-            &[ADMINISTRATORS],
-        )?;
+        pki::service_account_keys(&certificates)?;
+        self.write_kubeconfig(&authority, &self.kubeconfig(), "admin", &[ADMINISTRATORS])?;
         for name in ["controller-manager", "scheduler"] {
             let file = self.component_kubeconfig(name);
-            self.write_kubeconfig(
-                &prepared.authority,
-                &file,
-                &format!("system:kube-{name}"),
-                &[],
-            )?;
+            self.write_kubeconfig(&authority, &file, &format!("system:kube-{name}"), &[])?;
         }
-        Ok(prepared)
+        Ok(authority)
     }
 
     /// Writes a kubeconfig for `user`, a member of `groups`.
@@ -175,7 +147,7 @@ impl ControlPlaneSpec {
 
     /// How the API server is run.
     #[must_use]
-    pub fn apiserver(&self, kubernetes: &Path, prepared: &Prepared) -> Component {
+    pub fn apiserver(&self, kubernetes: &Path) -> Component {
         let certificates = self.certificates();
         let component = Component::new("kube-apiserver", kubernetes)
             .argument("kube-apiserver")
@@ -186,12 +158,12 @@ impl ControlPlaneSpec {
             .flag("bind-address", self.address)
             .flag("advertise-address", self.address)
             .flag("secure-port", self.ports.apiserver)
-            .path("client-ca-file", &prepared.authority.certificate_file())
+            .path("client-ca-file", &certificates.join("ca.crt"))
             .path("tls-cert-file", &certificates.join("apiserver.crt"))
             .path("tls-private-key-file", &certificates.join("apiserver.key"))
             .path(
                 "kubelet-certificate-authority",
-                &prepared.authority.certificate_file(),
+                &certificates.join("ca.crt"),
             )
             .path(
                 "kubelet-client-certificate",
@@ -208,16 +180,17 @@ impl ControlPlaneSpec {
             )
             .path(
                 "service-account-signing-key-file",
-                &prepared.service_account_keys.0,
+                &certificates.join(pki::SERVICE_ACCOUNT_KEYS.0),
             )
-            .path("service-account-key-file", &prepared.service_account_keys.1)
+            .path(
+                "service-account-key-file",
+                &certificates.join(pki::SERVICE_ACCOUNT_KEYS.1),
+            )
             .flag("service-cluster-ip-range", &self.service_network)
             .flag("authorization-mode", "Node,RBAC")
             .flag("allow-privileged", true)
             .flag("profiling", false)
-            // A test's API server is read from the moment it is ready: no need to wait for load balancers.
-            .flag("shutdown-delay-duration", "0s");
-        let component = component.flag("enable-admission-plugins", "NodeRestriction");
+            .flag("enable-admission-plugins", "NodeRestriction");
         if self.service_accounts {
             component
         } else {
@@ -227,17 +200,18 @@ impl ControlPlaneSpec {
 
     /// How the controller manager is run.
     #[must_use]
-    pub fn controller_manager(&self, kubernetes: &Path, prepared: &Prepared) -> Component {
+    pub fn controller_manager(&self, kubernetes: &Path) -> Component {
+        let certificates = self.certificates();
         Component::new("kube-controller-manager", kubernetes)
             .argument("kube-controller-manager")
             .path(
                 "kubeconfig",
                 &self.component_kubeconfig("controller-manager"),
             )
-            .path("root-ca-file", &prepared.authority.certificate_file())
+            .path("root-ca-file", &certificates.join("ca.crt"))
             .path(
                 "service-account-private-key-file",
-                &prepared.service_account_keys.0,
+                &certificates.join(pki::SERVICE_ACCOUNT_KEYS.0),
             )
             .flag("use-service-account-credentials", true)
             .flag("bind-address", "127.0.0.1")

@@ -7,9 +7,21 @@
 //! Everything blocks; call it from a plain thread, or from `spawn_blocking` in async code.
 
 pub mod api;
+pub mod cgroup;
+pub mod cluster;
+pub mod command;
 pub mod control_plane;
+pub mod edge;
+pub mod images;
+pub mod network;
+pub mod node;
+pub mod operator;
 pub mod paths;
 pub mod pki;
+pub mod prerequisites;
 pub mod process;
+pub mod progress;
+pub mod state;
+pub mod testbed;
 pub mod upstream;
 pub mod wait;

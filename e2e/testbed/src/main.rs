@@ -1,1 +1,88 @@
-fn main() {}
+//! `testbed`: four real Kubernetes clusters and an edge on this machine.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use flambeau_testbed::network::Addresses;
+use flambeau_testbed::progress::Progress;
+use flambeau_testbed::testbed::{Options, Testbed};
+
+/// Four real Kubernetes clusters and an edge on this machine.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the clusters up; a testbed that runs already is kept
+    Up(Up),
+    /// Stop everything that `up` started, also after a crash
+    Down,
+}
+
+#[derive(Args)]
+struct Up {
+    /// Leave the operator out
+    #[arg(long)]
+    without_operator: bool,
+    /// Give the hub a node too, for pods on the hub
+    #[arg(long)]
+    hub_node: bool,
+    /// Let etcd wait for the disk at every write
+    #[arg(long)]
+    fsync: bool,
+    /// The private /16 network of all addresses
+    #[arg(long, env = "FLAMBEAU_NETWORK", default_value_t)]
+    network: Addresses,
+    /// Take a running testbed down first
+    #[arg(long)]
+    fresh: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Up(up) => bring_up(&up),
+        Command::Down => Testbed::down(Progress::start()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bring_up(up: &Up) -> Result<()> {
+    let progress = Progress::start();
+    let testbed = match Testbed::attach() {
+        Ok(running) if !up.fresh => {
+            eprintln!("The testbed runs already; `make down` first for a fresh one.");
+            running
+        }
+        _ => Testbed::up(
+            Options {
+                operator: !up.without_operator,
+                hub_node: up.hub_node,
+                fsync: up.fsync,
+                addresses: up.network,
+            },
+            progress,
+        )?,
+    };
+    if !up.without_operator && testbed.operator().is_none() {
+        testbed.install_crds()?;
+        testbed.start_operator()?;
+        progress.say("operator", "healthy");
+    }
+    let folder = testbed.folder().display();
+    println!(
+        "Ready. For a shell: `source {folder}/env`; kubeconfigs: {folder}/<cluster>/kubeconfig"
+    );
+    Ok(())
+}

@@ -21,16 +21,12 @@ pub struct Authority {
     folder: PathBuf,
 }
 
-/// A certificate and its private key, in PEM and on disk.
+/// A certificate and its private key in PEM.
 pub struct Identity {
     /// The certificate in PEM.
     pub certificate: String,
     /// The private key in PEM.
     pub key: String,
-    /// The file that holds the certificate.
-    pub certificate_file: PathBuf,
-    /// The file that holds the key, readable by its owner only.
-    pub key_file: PathBuf,
 }
 
 impl Authority {
@@ -59,18 +55,6 @@ impl Authority {
             certificate,
             folder: folder.to_path_buf(),
         })
-    }
-
-    /// The authority's certificate in PEM.
-    #[must_use]
-    pub fn certificate(&self) -> &str {
-        &self.certificate
-    }
-
-    /// The file that holds the authority's certificate.
-    #[must_use]
-    pub fn certificate_file(&self) -> PathBuf {
-        self.folder.join("ca.crt")
     }
 
     /// Signs a certificate for a server that answers at the given names and addresses; it may act as a client too,
@@ -117,12 +101,18 @@ impl Authority {
             .pem();
         let identity = Identity {
             key: key.serialize_pem(),
-            certificate_file: self.folder.join(format!("{file}.crt")),
-            key_file: self.folder.join(format!("{file}.key")),
             certificate,
         };
-        write(&identity.certificate_file, &identity.certificate, 0o644)?;
-        write(&identity.key_file, &identity.key, 0o600)?;
+        write(
+            &self.folder.join(format!("{file}.crt")),
+            &identity.certificate,
+            0o644,
+        )?;
+        write(
+            &self.folder.join(format!("{file}.key")),
+            &identity.key,
+            0o600,
+        )?;
         Ok(identity)
     }
 
@@ -158,19 +148,25 @@ impl Authority {
     }
 }
 
-/// Makes the key pair that signs ServiceAccount tokens; returns the private and the public key's file.
+/// The files of the private and the public key of ServiceAccount tokens.
+pub const SERVICE_ACCOUNT_KEYS: (&str, &str) = ("service-accounts.key", "service-accounts.pub");
+
+/// Makes the key pair that signs ServiceAccount tokens.
 ///
 /// # Errors
 /// When the files cannot be written.
-pub fn service_account_keys(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+pub fn service_account_keys(folder: &Path) -> Result<()> {
     let key = KeyPair::generate().context("make the key of service accounts")?;
-    let (private, public) = (
-        folder.join("service-accounts.key"),
-        folder.join("service-accounts.pub"),
-    );
-    write(&private, &key.serialize_pem(), 0o600)?;
-    write(&public, &key.public_key_pem(), 0o644)?;
-    Ok((private, public))
+    write(
+        &folder.join(SERVICE_ACCOUNT_KEYS.0),
+        &key.serialize_pem(),
+        0o600,
+    )?;
+    write(
+        &folder.join(SERVICE_ACCOUNT_KEYS.1),
+        &key.public_key_pem(),
+        0o644,
+    )
 }
 
 fn subject(name: &str, groups: &[&str]) -> DistinguishedName {

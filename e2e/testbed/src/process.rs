@@ -1,6 +1,7 @@
 //! Running a component: what is run, with a log file, either bound to this process or recorded to outlive it.
 
 pub mod bound;
+pub mod recorded;
 
 use std::collections::VecDeque;
 use std::fs::File;

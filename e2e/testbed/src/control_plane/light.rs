@@ -109,15 +109,15 @@ impl ControlPlane {
             fsync: options.fsync,
             service_accounts: options.controller_manager,
         };
-        let prepared = spec.prepare()?;
-        let mut apiserver = spec.apiserver(&tools.kubernetes, &prepared);
+        spec.prepare()?;
+        let mut apiserver = spec.apiserver(&tools.kubernetes);
         apiserver
             .arguments
             .extend(options.apiserver_arguments.iter().cloned());
         let mut plane = Self {
             processes: Vec::new(),
-            client: ApiClient::from_kubeconfig(&prepared.kubeconfig)?,
-            kubeconfig: prepared.kubeconfig.clone(),
+            client: ApiClient::from_kubeconfig(&spec.kubeconfig())?,
+            kubeconfig: spec.kubeconfig(),
             kubectl: tools.kubectl.clone(),
             folder: folder.to_path_buf(),
             _temporary: None,
@@ -127,7 +127,7 @@ impl ControlPlane {
         plane.run(&apiserver)?;
         plane.await_ready("the API server", |client| client.ready())?;
         if options.controller_manager {
-            plane.run(&spec.controller_manager(&tools.kubernetes, &prepared))?;
+            plane.run(&spec.controller_manager(&tools.kubernetes))?;
             // Until this exists, pods that name no ServiceAccount are refused.
             let account = "/api/v1/namespaces/default/serviceaccounts/default";
             plane.await_ready("the controller manager's first ServiceAccount", |client| {

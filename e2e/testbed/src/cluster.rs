@@ -1,0 +1,294 @@
+//! One cluster of the testbed: how it is started, cut off, killed and brought back.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::api::ApiClient;
+use crate::cgroup::{Group, Hierarchies, ROOT};
+use crate::command;
+use crate::control_plane::{ControlPlaneSpec, Ports};
+use crate::images::Image;
+use crate::network::{self, Addresses};
+use crate::node::Node;
+use crate::process::recorded::{self, Mounts, Placement, ProcessId};
+use crate::process::{Component, last_lines};
+use crate::progress::Progress;
+use crate::state::{Entry, Journal};
+use crate::upstream::Tools;
+use crate::wait::{self, Probe};
+
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// The ports inside a cluster's own namespace, where nobody else is.
+const PORTS: Ports = Ports {
+    etcd: 2379,
+    etcd_peer: 2380,
+    apiserver: 6443,
+    controller_manager: 10257,
+    scheduler: 10259,
+};
+
+/// One cluster of the testbed.
+pub struct Cluster {
+    name: String,
+    number: u8,
+    addresses: Addresses,
+    folder: PathBuf,
+    spec: ControlPlaneSpec,
+    tools: Tools,
+    group: Group,
+    has_node: bool,
+}
+
+impl Cluster {
+    /// The cluster called `name` in the testbed of `folder`, running or not.
+    pub(crate) fn new(
+        name: &str,
+        folder: &Path,
+        addresses: Addresses,
+        fsync: bool,
+        has_node: bool,
+    ) -> Result<Self> {
+        let (number, folder) = (network::number(name)?, folder.join(name));
+        let spec = ControlPlaneSpec {
+            cluster: name.to_owned(),
+            folder: folder.clone(),
+            address: addresses.cluster(number),
+            ports: PORTS,
+            service_network: addresses.services(number),
+            service_address: addresses.kubernetes_service(number),
+            fsync,
+            service_accounts: true,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            number,
+            addresses,
+            folder,
+            spec,
+            tools: Tools::built()?,
+            group: Hierarchies::mounted()?.group(&format!("{ROOT}/{name}"))?,
+            has_node,
+        })
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder with the cluster's kubeconfig, logs and data.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The administrator's kubeconfig; valid in the root namespace and in every other cluster.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.spec.kubeconfig()
+    }
+
+    /// The network of the cluster's pods.
+    #[must_use]
+    pub fn pods(&self) -> String {
+        self.addresses.pods(self.number)
+    }
+
+    /// The cluster's node, if it has one.
+    #[must_use]
+    pub fn node(&self) -> Option<Node<'_>> {
+        self.has_node.then(|| Node::of(self))
+    }
+
+    /// A small client for reads and waits.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be read.
+    pub fn client(&self) -> Result<ApiClient> {
+        ApiClient::from_kubeconfig(&self.kubeconfig())
+    }
+
+    /// Runs kubectl against this cluster and returns what it printed.
+    ///
+    /// # Errors
+    /// When kubectl fails; the message is kubectl's.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_with_input(arguments, None)
+    }
+
+    /// Applies manifests by server-side apply.
+    ///
+    /// # Errors
+    /// When kubectl fails; the message is kubectl's.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        let arguments = [
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=testbed",
+            "-f",
+            "-",
+        ];
+        self.kubectl_with_input(&arguments, Some(manifests))
+            .map(drop)
+    }
+
+    fn kubectl_with_input(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
+        let mut command = Command::new(&self.tools.kubectl);
+        command
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(arguments);
+        command::finish(&mut command, input)
+    }
+
+    /// Cuts the link to the wide-area network: a partition. The cluster goes on inside.
+    ///
+    /// # Errors
+    /// When the link is not there.
+    pub fn cut_link(&self) -> Result<()> {
+        network::set_link(&self.name, false)
+    }
+
+    /// Restores the link to the wide-area network.
+    ///
+    /// # Errors
+    /// When the link is not there.
+    pub fn restore_link(&self) -> Result<()> {
+        network::set_link(&self.name, true)
+    }
+
+    /// Kills every process of the cluster at once with SIGKILL, pods included, as a fire would.
+    ///
+    /// # Errors
+    /// When a process does not vanish.
+    pub fn kill(&self) -> Result<()> {
+        self.group.kill()
+    }
+
+    /// Kills the process of one component, such as `kube-apiserver`, with SIGKILL.
+    ///
+    /// # Errors
+    /// When the kernel refuses. A component that does not run is no error.
+    pub fn kill_component(&self, name: &str) -> Result<()> {
+        let Some(process) = recorded::running(&self.folder, name) else {
+            return Ok(());
+        };
+        process.signal(nix::sys::signal::Signal::SIGKILL)?;
+        wait::until(&format!("end of {name}"), Duration::from_secs(10), || {
+            Ok(if process.alive() {
+                Probe::Pending("it runs".to_owned())
+            } else {
+                Probe::Done(())
+            })
+        })
+    }
+
+    /// Stops every process of the cluster where it is, pods included; connections stay open and silent.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn pause(&self) -> Result<()> {
+        self.group.freeze(true)
+    }
+
+    /// Lets a paused cluster go on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn resume(&self) -> Result<()> {
+        self.group.freeze(false)
+    }
+
+    /// Brings a killed cluster back with the data it had.
+    ///
+    /// # Errors
+    /// When a component ends or is not ready in time.
+    pub fn restart(&self, images: &[Image]) -> Result<()> {
+        self.kill()?;
+        self.start(images, Progress::quiet())
+    }
+
+    /// Whether any process of the cluster runs.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.group.populated().unwrap_or(false)
+    }
+
+    /// Makes certificates and configurations; starts nothing.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("create {}", self.folder.display()))?;
+        let authority = self.spec.prepare()?;
+        self.node().map_or(Ok(()), |node| node.prepare(&authority))
+    }
+
+    /// Starts all components of a prepared cluster and waits until its API is ready, and its node if it has one.
+    pub(crate) fn start(&self, images: &[Image], progress: Progress) -> Result<()> {
+        self.start_parts(images, progress)
+            .with_context(|| format!("cluster {}", self.name))
+    }
+
+    fn start_parts(&self, images: &[Image], progress: Progress) -> Result<()> {
+        let kubernetes = self.kubernetes();
+        self.run(&self.spec.etcd(kubernetes), Mounts::Shared)?;
+        self.run(&self.spec.apiserver(kubernetes), Mounts::Shared)?;
+        if let Some(node) = self.node() {
+            node.start_runtime(images)?;
+        }
+        self.await_api()?;
+        progress.say(&self.name, "API server ready");
+        self.run(&self.spec.controller_manager(kubernetes), Mounts::Shared)?;
+        self.run(&self.spec.scheduler(kubernetes), Mounts::Shared)?;
+        if let Some(node) = self.node() {
+            node.start_kubelet()?;
+            node.await_ready()?;
+            progress.say(&self.name, &format!("node {} ready", node.name()));
+        }
+        Ok(())
+    }
+
+    fn await_api(&self) -> Result<()> {
+        let client = self.client()?;
+        wait::until("API server ready", READY_WITHIN, || {
+            for process in ["etcd", "kube-apiserver"] {
+                recorded::check(&self.folder, process)?;
+            }
+            Ok(client.ready())
+        })
+        .with_context(|| last_lines(&self.folder.join("kube-apiserver.log")))
+    }
+
+    pub(crate) fn control_plane(&self) -> &ControlPlaneSpec {
+        &self.spec
+    }
+
+    pub(crate) fn kubernetes(&self) -> &Path {
+        &self.tools.kubernetes
+    }
+
+    pub(crate) fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    /// Runs a component in the cluster's namespace and control group.
+    pub(crate) fn run(&self, component: &Component, mounts: Mounts) -> Result<ProcessId> {
+        let group = self.group.below("system");
+        group.create()?;
+        let placement = Placement {
+            group,
+            network: Some(network::namespace(&self.name)),
+            mounts,
+        };
+        let id = recorded::start(component, &placement, &self.folder)?;
+        let name = format!("{}/{}", self.name, component.name);
+        Journal::of_this_machine().add(&Entry::Process { name, id })?;
+        Ok(id)
+    }
+}
