@@ -1,7 +1,7 @@
 //! GamesApplication: one application, and where it may and does run.
 
 use crate::{Criticality, Sensitivity, schema};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -237,7 +237,7 @@ pub struct Placement {
     /// Epoch under which the copy is written.
     pub epoch: i64,
     /// Since when the copy has this role.
-    pub since: Time,
+    pub since: MicroTime,
 }
 
 /// What a copy is for.
@@ -279,6 +279,8 @@ pub struct FailedTarget {
     pub attempts: i32,
     /// Reason of the last.
     pub reason: String,
+    /// Name of the last Migration that was abandoned there.
+    pub migration: String,
     /// The cluster is not chosen again before this time.
     pub retry_after: Time,
 }

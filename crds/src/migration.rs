@@ -1,7 +1,7 @@
 //! Migration: one move of one application.
 
 use crate::schema;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -178,7 +178,7 @@ pub struct MigrationStatus {
 
     /// When the current stage of Shift began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage_start_time: Option<Time>,
+    pub stage_start_time: Option<MicroTime>,
 
     /// The gate that the step waits for, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,11 +190,11 @@ pub struct MigrationStatus {
 
     /// When the first step began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start_time: Option<Time>,
+    pub start_time: Option<MicroTime>,
 
     /// When nothing was left to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub completion_time: Option<Time>,
+    pub completion_time: Option<MicroTime>,
 
     /// How the move ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +207,7 @@ pub struct MigrationStatus {
     /// Since when no weighted backend has a ready endpoint; absent while one
     /// has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub down_since: Option<Time>,
+    pub down_since: Option<MicroTime>,
 
     /// Milliseconds during which no weighted backend had a ready endpoint at the
     /// edge, as observed.
@@ -227,10 +227,10 @@ pub struct StepRecord {
     /// The step.
     pub name: MigrationStep,
     /// When it began.
-    pub start_time: Time,
+    pub start_time: MicroTime,
     /// When it ended; absent while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end_time: Option<Time>,
+    pub end_time: Option<MicroTime>,
     /// The gates that let it pass, or hold it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<GateVerdict>,
