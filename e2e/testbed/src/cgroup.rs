@@ -69,6 +69,24 @@ impl Hierarchies {
         })
     }
 
+    /// Makes the group called `name` in every hierarchy, so that a container runtime can put groups below it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create_everywhere(&self, name: &str) -> Result<()> {
+        for hierarchy in &self.all {
+            let mut folder = hierarchy.clone();
+            for part in Path::new(name) {
+                let parent = folder.clone();
+                folder.push(part);
+                fs::create_dir_all(&folder)
+                    .with_context(|| format!("create control group {}", folder.display()))?;
+                inherit_cpuset(&parent, &folder)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the tree of groups called `name` from all hierarchies. It must hold no process any more.
     ///
     /// # Errors
@@ -155,6 +173,22 @@ impl Group {
         let file = self.folder.join(file);
         fs::write(&file, value).with_context(|| format!("write {value} to {}", file.display()))
     }
+}
+
+/// A new group of the version 1 cpuset hierarchy has no processors and takes no process until it is given some.
+fn inherit_cpuset(parent: &Path, child: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let (from, to) = (parent.join(file), child.join(file));
+        let Ok(own) = fs::read_to_string(&to) else {
+            continue;
+        };
+        if own.trim().is_empty()
+            && let Ok(value) = fs::read_to_string(&from)
+        {
+            fs::write(&to, value.trim()).with_context(|| format!("write {}", to.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_tree(folder: &Path) -> Result<()> {

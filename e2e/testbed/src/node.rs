@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::cgroup;
+use crate::cgroup::{self, Hierarchies};
 use crate::cluster::Cluster;
 use crate::command::run;
 use crate::images::{Image, PAUSE};
@@ -46,6 +46,11 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}-1", self.cluster.name())
+    }
+
+    /// Below this the kubelet puts the groups of all pods.
+    fn control_group(&self) -> String {
+        format!("{}/{}", cgroup::ROOT, self.cluster.name())
     }
 
     /// Writes the node's configuration and makes its credentials.
@@ -88,6 +93,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// When containerd ends or does not answer in time, or an image cannot be imported.
     pub fn start_runtime(&self, images: &[Image]) -> Result<()> {
+        Hierarchies::mounted()?.create_everywhere(&self.control_group())?;
         // As after a reboot: what a dead containerd left in /run says nothing about now.
         let _ = fs::remove_dir_all(self.folder.join("run"));
         for folder in ["run/netns", "lib", "log"] {
@@ -239,8 +245,8 @@ conf_dir = "{}"
             // Machines with control groups of version 1, and without privileges over all of them, are welcome.
             "failCgroupV1": false,
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": format!("/{}/{}/pods", cgroup::ROOT, self.cluster.name()),
-            "cgroupsPerQOS": false,
+            "cgroupRoot": format!("/{}", self.control_group()),
+            "cgroupsPerQOS": true,
             "enforceNodeAllocatable": [],
             "localStorageCapacityIsolation": false,
             // The disk is the machine's: a full one must not make nodes evict pods in the middle of a test.
