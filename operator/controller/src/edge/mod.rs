@@ -1,5 +1,126 @@
-//! The edge: routes, backends and what they report.
+//! The edge: where requests enter, and how they are divided between clusters.
+//!
+//! [`Edge`] is what the engine needs from any way of steering requests;
+//! [`GatewayEdge`] steers them with the Gateway API. The edge is written from
+//! recorded state only, level-triggered: [`Edge::apply`] is told how things
+//! should be and writes what differs.
 
 mod endpoint;
+mod gateway;
+mod objects;
+mod poller;
+mod route;
+mod stats;
+mod store;
 
 pub use endpoint::EndpointAddress;
+pub use gateway::{EdgeSettings, GatewayEdge};
+pub use objects::backend_name;
+
+use crate::declared::Declared;
+use flambeau_planner::model::{ApplicationKey, EdgeObservation, Name};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+};
+
+/// A way of dividing an application's requests between clusters.
+pub trait Edge: Clone + Send + Sync + 'static {
+    /// False until the edge was read once: nothing is known then, and nothing
+    /// is written.
+    fn synced(&self) -> bool;
+
+    /// The edge of an application as it was last seen. Cheap.
+    fn observe(&self, key: &ApplicationKey) -> EdgeObservation;
+
+    /// Ready endpoints of an application on a cluster that the edge knows.
+    fn endpoints_at_edge(&self, key: &ApplicationKey, cluster: &str) -> usize;
+
+    /// What is wrong with the edge of an application, for people; none when
+    /// nothing is known to be wrong.
+    fn problem(&self, key: &ApplicationKey) -> Option<String>;
+
+    /// Brings about that requests are divided by `weights` (percentages, at
+    /// least one above 0) and that the endpoints of every cluster are those
+    /// of `endpoints`. Clusters that neither names are taken out: the route
+    /// first, then what stands behind it. A weight of 0 keeps a cluster's
+    /// requests alive until they end. Without weights, requests go on as they
+    /// do. Writes only what differs from what was last seen.
+    ///
+    /// # Errors
+    /// See [`EdgeError`]; whatever was not written yet is due again.
+    fn apply(
+        &self,
+        declared: &Declared,
+        weights: &BTreeMap<Name, u8>,
+        endpoints: &BTreeMap<Name, Vec<EndpointAddress>>,
+    ) -> impl Future<Output = Result<(), EdgeError>> + Send;
+
+    /// Takes an application off the edge.
+    ///
+    /// # Errors
+    /// See [`EdgeError`].
+    fn remove(&self, key: &ApplicationKey) -> impl Future<Output = Result<(), EdgeError>> + Send;
+
+    /// Takes away what stands behind a cluster to which no route leads any
+    /// more.
+    ///
+    /// # Errors
+    /// [`EdgeError::StillRouted`] while the route names the cluster.
+    fn remove_cluster(
+        &self,
+        key: &ApplicationKey,
+        cluster: &str,
+    ) -> impl Future<Output = Result<(), EdgeError>> + Send;
+
+    /// Applications whose requests are counted from now on: those that move.
+    fn watch_requests(&self, keys: BTreeSet<ApplicationKey>);
+}
+
+/// Why the edge is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// Nothing is known about the edge yet.
+    #[error("the edge was not read yet")]
+    NotSynced,
+    /// The edge cannot be used at all.
+    #[error("{0}")]
+    Unavailable(String),
+    /// No cluster would get requests.
+    #[error("{0}: every cluster has weight 0; one needs more, or the requests go nowhere")]
+    NoWeight(ApplicationKey),
+    /// A cluster is to be taken away to which requests still go.
+    #[error("{key}: the route still names cluster {cluster}; apply weights without it first")]
+    StillRouted {
+        /// Application.
+        key: ApplicationKey,
+        /// Cluster.
+        cluster: Name,
+    },
+    /// Somebody else has an object of that name.
+    #[error(
+        "{object} on the hub is not Flambeau's; rename or delete it so that the edge can use the name: {message}"
+    )]
+    Taken {
+        /// Kind, namespace and name.
+        object: String,
+        /// Which fields somebody else owns.
+        message: String,
+    },
+    /// Something changes what Flambeau writes on its way into the hub.
+    #[error(
+        "{object} is not stored as it was written; look for a webhook on the hub that changes it"
+    )]
+    Altered {
+        /// Kind, namespace and name.
+        object: String,
+    },
+    /// The hub did not take a write.
+    #[error("{object} on the hub: {source}")]
+    Hub {
+        /// Kind, namespace and name.
+        object: String,
+        /// What the hub said.
+        source: Box<kube::Error>,
+    },
+}

@@ -1,0 +1,436 @@
+//! The edge through the Gateway API: one HTTPRoute for each application, with
+//! one weighted backend for each cluster; behind every backend a Service
+//! whose EndpointSlices mirror the application's endpoints on that cluster.
+
+use super::{
+    Edge, EdgeError, EndpointAddress,
+    objects::{self, GatewayName, MANAGED_BY_LABEL},
+    poller::Poller,
+    route::{self, HttpRoute},
+    store::{self, EdgeKind, Seen, Store},
+};
+use crate::{
+    declared::{Declared, DeclaredTraffic},
+    dirty::Dirty,
+};
+use flambeau_crds::{APPLICATION_LABEL, CLUSTER_LABEL, FIELD_MANAGER};
+use flambeau_planner::model::{ApplicationKey, EdgeObservation, Name};
+use futures::{StreamExt, future::try_join_all};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Service, api::discovery::v1::EndpointSlice};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    pin::pin,
+    sync::Arc,
+};
+use tokio::task::JoinSet;
+
+/// How the edge is reached.
+#[derive(Clone, Debug)]
+pub struct EdgeSettings {
+    /// Namespace of the Gateway.
+    pub gateway_namespace: String,
+    /// Name of the Gateway.
+    pub gateway_name: String,
+    /// Address of the proxy's statistics in Prometheus' text format, such as
+    /// `http://envoy.edge:8002/stats/prometheus`; without it requests are not
+    /// counted. One proxy instance: counters of several cannot be told apart.
+    pub stats_url: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    kind: &'static str,
+    verb: &'static str,
+}
+
+/// The edge through the Gateway API. Clones share everything; the watches end
+/// with the last of them.
+#[derive(Clone)]
+pub struct GatewayEdge(Arc<Shared>);
+
+struct Shared {
+    hub: Client,
+    dirty: Dirty,
+    gateway: GatewayName,
+    store: Arc<Store>,
+    poller: Poller,
+    writes: Family<WriteLabels, Counter>,
+    // Aborted when dropped.
+    _watches: JoinSet<()>,
+}
+
+impl GatewayEdge {
+    /// Starts to watch the edge's objects on the hub, and to read its
+    /// statistics. Must be called within a tokio runtime.
+    pub fn new(hub: Client, dirty: Dirty, settings: EdgeSettings) -> Self {
+        let gateway = GatewayName {
+            namespace: settings.gateway_namespace,
+            name: settings.gateway_name,
+        };
+        let store = Arc::new(Store::default());
+        let mut watches = JoinSet::new();
+        let managed = format!("{MANAGED_BY_LABEL}={FIELD_MANAGER},{APPLICATION_LABEL}");
+        let backends = format!("{managed},{CLUSTER_LABEL}");
+        let (routes, ours) = (
+            Api::<HttpRoute>::all_with(hub.clone(), &route::resource()),
+            gateway.clone(),
+        );
+        watches.spawn(follow(
+            (EdgeKind::Route, routes, managed),
+            (store.clone(), dirty.clone()),
+            move |route| store::route(route, &ours),
+        ));
+        watches.spawn(follow(
+            (EdgeKind::Service, Api::<Service>::all(hub.clone()), backends.clone()),
+            (store.clone(), dirty.clone()),
+            store::service,
+        ));
+        watches.spawn(follow(
+            (EdgeKind::Slice, Api::<EndpointSlice>::all(hub.clone()), backends),
+            (store.clone(), dirty.clone()),
+            store::slice,
+        ));
+        let poller = Poller::start(
+            settings.stats_url.as_deref(),
+            store.clone(),
+            dirty.clone(),
+            &mut watches,
+        );
+        Self(Arc::new(Shared {
+            hub,
+            dirty,
+            gateway,
+            store,
+            poller,
+            writes: Family::default(),
+            _watches: watches,
+        }))
+    }
+
+    /// Registers the counters of writes.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "edge_writes",
+            "Requests that write an object of the edge to the hub",
+            self.0.writes.clone(),
+        );
+    }
+
+    fn writable(&self) -> Result<(), EdgeError> {
+        match self.0.store.why_unavailable() {
+            Some(message) => Err(EdgeError::Unavailable(message)),
+            None if self.0.store.synced() => Ok(()),
+            None => Err(EdgeError::NotSynced),
+        }
+    }
+
+    fn api<K>(&self, key: &ApplicationKey) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.0.hub.clone(), &key.namespace)
+    }
+
+    fn routes(&self, key: &ApplicationKey) -> Api<HttpRoute> {
+        Api::namespaced_with(self.0.hub.clone(), &key.namespace, &route::resource())
+    }
+
+    /// Writes an object unless it is stored like that.
+    async fn write<K>(
+        &self,
+        kind: EdgeKind,
+        api: &Api<K>,
+        object: &K,
+        reduce: impl Fn(&K) -> Option<Seen>,
+    ) -> Result<(), EdgeError>
+    where
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let Some(wanted) = reduce(object) else {
+            return Ok(());
+        };
+        let stored = self.0.store.digest(kind, &wanted.key, &wanted.name);
+        if stored == Some(wanted.digest) {
+            return Ok(());
+        }
+        let described = || format!("{} {}/{}", kind.as_str(), wanted.key.namespace, wanted.name);
+        // What is Flambeau's is brought back by force; what is not there yet
+        // must not be taken from somebody else.
+        let parameters = PatchParams {
+            force: stored.is_some(),
+            ..PatchParams::apply(FIELD_MANAGER)
+        };
+        self.count(kind, "apply");
+        let answer = api.patch(&wanted.name, &parameters, &Patch::Apply(object)).await;
+        let answer = answer.map_err(|error| match error {
+            kube::Error::Api(status) if status.code == 409 => EdgeError::Taken {
+                object: described(),
+                message: status.message,
+            },
+            error => hub_error(described(), error),
+        })?;
+        let Some(stored) = reduce(&answer) else {
+            return Err(EdgeError::Altered { object: described() });
+        };
+        let digest = stored.digest;
+        if self.0.store.answered(kind, stored) {
+            self.0.dirty.mark();
+        }
+        if digest != wanted.digest {
+            return Err(EdgeError::Altered { object: described() });
+        }
+        Ok(())
+    }
+
+    /// Deletes an object; the watch tells when it is gone.
+    async fn delete<K>(
+        &self,
+        kind: EdgeKind,
+        api: &Api<K>,
+        key: &ApplicationKey,
+        name: &str,
+    ) -> Result<(), EdgeError>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        self.count(kind, "delete");
+        match api.delete(name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => {
+                let object = format!("{} {}/{name}", kind.as_str(), key.namespace);
+                Err(hub_error(object, error))
+            }
+        }
+    }
+
+    fn count(&self, kind: EdgeKind, verb: &'static str) {
+        let labels = WriteLabels { kind: kind.as_str(), verb };
+        self.0.writes.get_or_create(&labels).inc();
+    }
+
+    async fn apply_backend(
+        &self,
+        declared: &Declared,
+        traffic: &DeclaredTraffic,
+        cluster: &str,
+        endpoints: Option<&Vec<EndpointAddress>>,
+    ) -> Result<(), EdgeError> {
+        let key = &declared.key;
+        let service = objects::service(declared, traffic, cluster);
+        self.write(EdgeKind::Service, &self.api(key), &service, store::service).await?;
+        // A cluster whose endpoints are not told keeps those that it has.
+        let Some(endpoints) = endpoints else {
+            return Ok(());
+        };
+        let api = self.api::<EndpointSlice>(key);
+        let slices = objects::slices(declared, cluster, endpoints);
+        for slice in &slices {
+            self.write(EdgeKind::Slice, &api, slice, store::slice).await?;
+        }
+        for name in self.0.store.names(EdgeKind::Slice, key, Some(cluster)) {
+            let wanted = |slice: &EndpointSlice| slice.metadata.name.as_deref() == Some(&*name);
+            if !slices.iter().any(wanted) {
+                self.delete(EdgeKind::Slice, &api, key, &name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what stands behind a cluster, or behind all.
+    async fn delete_backends(
+        &self,
+        key: &ApplicationKey,
+        cluster: Option<&str>,
+    ) -> Result<(), EdgeError> {
+        let slices = self.api::<EndpointSlice>(key);
+        for name in self.0.store.names(EdgeKind::Slice, key, cluster) {
+            self.delete(EdgeKind::Slice, &slices, key, &name).await?;
+        }
+        let services = self.api::<Service>(key);
+        for name in self.0.store.names(EdgeKind::Service, key, cluster) {
+            self.delete(EdgeKind::Service, &services, key, &name).await?;
+        }
+        Ok(())
+    }
+
+    fn routed(&self, key: &ApplicationKey, cluster: &str) -> bool {
+        let route = self.0.store.route(key);
+        route.is_some_and(|route| route.backend(&key.name, cluster).is_some())
+    }
+}
+
+impl Edge for GatewayEdge {
+    fn synced(&self) -> bool {
+        self.0.store.synced()
+    }
+
+    fn observe(&self, key: &ApplicationKey) -> EdgeObservation {
+        let Some(route) = self.0.store.route(key) else {
+            return EdgeObservation::default();
+        };
+        let weights = self.0.store.weights(key, &route);
+        let requests = self.0.poller.requests(key);
+        EdgeObservation {
+            weights,
+            acknowledged: route.acknowledged,
+            open_requests: requests.open,
+            stage_requests: requests.stage,
+        }
+    }
+
+    fn endpoints_at_edge(&self, key: &ApplicationKey, cluster: &str) -> usize {
+        let stored = self.0.store.ready(key, cluster);
+        match self.0.poller.healthy(key, cluster) {
+            Some(healthy) => stored.min(healthy),
+            None => stored,
+        }
+    }
+
+    fn problem(&self, key: &ApplicationKey) -> Option<String> {
+        self.0
+            .store
+            .why_unavailable()
+            .or_else(|| self.0.store.route(key).and_then(|route| route.problem))
+    }
+
+    async fn apply(
+        &self,
+        declared: &Declared,
+        weights: &BTreeMap<Name, u8>,
+        endpoints: &BTreeMap<Name, Vec<EndpointAddress>>,
+    ) -> Result<(), EdgeError> {
+        let key = &declared.key;
+        let Some(traffic) = &declared.traffic else {
+            return self.remove(key).await;
+        };
+        self.writable()?;
+        if !weights.is_empty() && weights.values().all(|weight| *weight == 0) {
+            return Err(EdgeError::NoWeight(key.clone()));
+        }
+        let named: BTreeSet<&Name> = weights.keys().chain(endpoints.keys()).collect();
+        try_join_all(named.iter().map(|cluster| {
+            self.apply_backend(declared, traffic, cluster, endpoints.get(*cluster))
+        }))
+        .await?;
+        if !weights.is_empty() {
+            let route = objects::route(declared, traffic, weights, &self.0.gateway);
+            let reduce = |route: &HttpRoute| store::route(route, &self.0.gateway);
+            self.write(EdgeKind::Route, &self.routes(key), &route, reduce).await?;
+        }
+        for cluster in self.0.store.clusters(key) {
+            if !named.contains(&cluster) && !self.routed(key, &cluster) {
+                self.delete_backends(key, Some(&cluster)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, key: &ApplicationKey) -> Result<(), EdgeError> {
+        self.writable()?;
+        for name in self.0.store.names(EdgeKind::Route, key, None) {
+            self.delete(EdgeKind::Route, &self.routes(key), key, &name).await?;
+        }
+        self.delete_backends(key, None).await
+    }
+
+    async fn remove_cluster(&self, key: &ApplicationKey, cluster: &str) -> Result<(), EdgeError> {
+        self.writable()?;
+        if self.routed(key, cluster) {
+            return Err(EdgeError::StillRouted {
+                key: key.clone(),
+                cluster: cluster.into(),
+            });
+        }
+        self.delete_backends(key, Some(cluster)).await
+    }
+
+    fn watch_requests(&self, keys: BTreeSet<ApplicationKey>) {
+        self.0.poller.watch(keys);
+    }
+}
+
+fn hub_error(object: String, error: kube::Error) -> EdgeError {
+    EdgeError::Hub {
+        object,
+        source: Box::new(error),
+    }
+}
+
+/// Keeps the store true to the hub for one kind, for ever.
+async fn follow<K>(
+    (kind, api, selector): (EdgeKind, Api<K>, String),
+    (store, dirty): (Arc<Store>, Dirty),
+    reduce: impl Fn(&K) -> Option<Seen>,
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let config = watcher::Config::default().labels(&selector);
+    let mut events = pin!(watcher(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        let changed = match event {
+            Ok(watcher::Event::Init) => {
+                store.list_begins(kind);
+                false
+            }
+            Ok(watcher::Event::InitDone) => store.list_ends(kind),
+            // A list is told as a whole, at its end.
+            Ok(watcher::Event::InitApply(object)) => {
+                reduce(&object).is_some_and(|seen| store.delivered(kind, seen))
+            }
+            Ok(watcher::Event::Apply(object)) => {
+                reduce(&object).is_some_and(|seen| store.delivered(kind, seen))
+            }
+            Ok(watcher::Event::Delete(object)) => {
+                reduce(&object).is_some_and(|seen| store.deleted(kind, &seen))
+            }
+            Err(error) => failed(kind, &error, &store),
+        };
+        if changed {
+            dirty.mark();
+        }
+    }
+}
+
+/// Remembers why a kind cannot be read. Only a kind that does not exist or
+/// may not be read makes the edge unusable; anything else passes.
+fn failed(kind: EdgeKind, error: &watcher::Error, store: &Store) -> bool {
+    let code = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
+        watcher::Error::WatchError(status) => status.code,
+        _ => 0,
+    };
+    let message = match (code, kind) {
+        (404, EdgeKind::Route) => format!(
+            "the hub does not serve HTTPRoute ({}/v1): install the Gateway API and a gateway",
+            route::GROUP
+        ),
+        (403, _) => format!(
+            "the operator may not read {} on the hub: give its role list and watch",
+            kind.as_str()
+        ),
+        _ => {
+            tracing::warn!(kind = kind.as_str(), %error, "the watch of the edge broke off and is begun anew");
+            return false;
+        }
+    };
+    let news = store.unavailable(kind, &message);
+    if news {
+        tracing::error!("{message}");
+    }
+    news
+}

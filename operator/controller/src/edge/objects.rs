@@ -1,0 +1,286 @@
+//! The objects of the edge as Flambeau writes them: pure builders.
+//!
+//! Every field that the API server would fill in is written, so that what is
+//! stored can be compared with what is wanted.
+
+use super::{
+    EndpointAddress,
+    route::{self, BackendReference, HttpRoute, ParentReference, RouteSpec, Rule, Timeouts},
+};
+use crate::declared::{Declared, DeclaredTraffic};
+use flambeau_crds::{APPLICATION_LABEL, CLUSTER_LABEL, FIELD_MANAGER};
+use flambeau_planner::model::{ApplicationKey, Name};
+use k8s_openapi::{
+    api::{
+        core::v1::{Service, ServicePort, ServiceSpec},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+        util::intstr::IntOrString,
+    },
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::IpAddr,
+};
+
+/// Label of everything that Flambeau writes
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>).
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Label that ties an EndpointSlice to its Service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// Label that keeps other controllers away from an EndpointSlice.
+pub const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// Name of the one port, the same on Service and EndpointSlice.
+const PORT_NAME: &str = "http";
+
+/// The most endpoints that one EndpointSlice holds
+/// (`discovery.k8s.io/v1`, EndpointSlice `endpoints`).
+const ENDPOINTS_PER_SLICE: usize = 1000;
+
+/// The longest name of a Service (a DNS label, RFC 1035).
+const LONGEST_NAME: usize = 63;
+
+/// Envoy refuses what is above 1,024 connections or requests at a backend at
+/// once unless told otherwise
+/// (<https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/circuit_breaker.proto>);
+/// long-lived streams reach that soon, and an application that moves must not
+/// meet a limit that its owner never set. Contour reads these annotations.
+const LIMITS: [(&str, &str); 3] = [
+    ("projectcontour.io/max-connections", "100000"),
+    ("projectcontour.io/max-pending-requests", "100000"),
+    ("projectcontour.io/max-requests", "100000"),
+];
+
+/// Whether Flambeau writes an annotation.
+pub fn is_limit(annotation: &str) -> bool {
+    LIMITS.iter().any(|(name, _)| *name == annotation)
+}
+
+/// A Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// Name of the Service that stands for an application on a cluster:
+/// `<application>--<cluster>`, or shortened and with a hash where that would
+/// be too long or could be read in two ways.
+pub fn backend_name(application: &str, cluster: &str) -> String {
+    let plain = format!("{application}--{cluster}");
+    let ambiguous = application.contains("--") || cluster.contains("--");
+    if plain.len() <= LONGEST_NAME && !ambiguous {
+        return plain;
+    }
+    let mut hash = Sha256::new();
+    hash.update(application);
+    // No name contains a slash.
+    hash.update("/");
+    hash.update(cluster);
+    let mut suffix = String::from("-");
+    for byte in &hash.finalize()[..5] {
+        // Writing to a String cannot fail.
+        let _ = write!(suffix, "{byte:02x}");
+    }
+    let end = plain.floor_char_boundary(LONGEST_NAME - suffix.len());
+    format!("{}{suffix}", plain[..end].trim_end_matches('-'))
+}
+
+fn owner(declared: &Declared) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{}/v1alpha1", flambeau_crds::GROUP),
+        kind: "GamesApplication".to_owned(),
+        name: declared.key.name.to_string(),
+        uid: declared.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
+}
+
+fn metadata(declared: &Declared, name: String, cluster: Option<&str>) -> ObjectMeta {
+    let mut labels = BTreeMap::from([
+        (APPLICATION_LABEL.to_owned(), declared.key.name.to_string()),
+        (MANAGED_BY_LABEL.to_owned(), FIELD_MANAGER.to_owned()),
+    ]);
+    if let Some(cluster) = cluster {
+        labels.insert(CLUSTER_LABEL.to_owned(), cluster.to_owned());
+    }
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(declared.key.namespace.to_string()),
+        labels: Some(labels),
+        owner_references: Some(vec![owner(declared)]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The Service of an application on a cluster: no selector, as its endpoints
+/// are mirrored, and headless, as nobody on the hub calls it by address.
+pub fn service(declared: &Declared, traffic: &DeclaredTraffic, cluster: &str) -> Service {
+    let name = backend_name(&declared.key.name, cluster);
+    let mut metadata = metadata(declared, name, Some(cluster));
+    metadata.annotations = Some(
+        LIMITS
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+    );
+    let port = i32::from(traffic.port);
+    Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            cluster_ip: Some("None".to_owned()),
+            ports: Some(vec![ServicePort {
+                name: Some(PORT_NAME.to_owned()),
+                port,
+                protocol: Some("TCP".to_owned()),
+                target_port: Some(IntOrString::Int(port)),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The EndpointSlices that mirror `endpoints`: one for each port and address
+/// family among them, so usually one, and none without endpoints.
+pub fn slices(
+    declared: &Declared,
+    cluster: &str,
+    endpoints: &[EndpointAddress],
+) -> Vec<EndpointSlice> {
+    let backend = backend_name(&declared.key.name, cluster);
+    let mut groups: BTreeMap<(bool, u16), Vec<EndpointAddress>> = BTreeMap::new();
+    for endpoint in endpoints {
+        let group = (endpoint.ip.is_ipv6(), endpoint.port);
+        groups.entry(group).or_default().push(*endpoint);
+    }
+    let mut slices = Vec::new();
+    for ((ipv6, port), mut group) in groups {
+        group.sort_unstable();
+        group.dedup_by_key(|endpoint| endpoint.ip);
+        for (index, chunk) in group.chunks(ENDPOINTS_PER_SLICE).enumerate() {
+            let mut name = format!("{backend}-{}{port}", if ipv6 { "v6-" } else { "" });
+            if index > 0 {
+                let _ = write!(name, "-{index}");
+            }
+            slices.push(slice(declared, cluster, &backend, name, chunk));
+        }
+    }
+    slices
+}
+
+fn slice(
+    declared: &Declared,
+    cluster: &str,
+    backend: &str,
+    name: String,
+    endpoints: &[EndpointAddress],
+) -> EndpointSlice {
+    let mut metadata = metadata(declared, name, Some(cluster));
+    metadata.labels.get_or_insert_default().extend([
+        (SERVICE_NAME_LABEL.to_owned(), backend.to_owned()),
+        (SLICE_MANAGED_BY_LABEL.to_owned(), flambeau_crds::GROUP.to_owned()),
+    ]);
+    let ipv6 = endpoints.first().is_some_and(|first| first.ip.is_ipv6());
+    EndpointSlice {
+        metadata,
+        address_type: if ipv6 { "IPv6" } else { "IPv4" }.to_owned(),
+        ports: Some(vec![EndpointPort {
+            name: Some(PORT_NAME.to_owned()),
+            port: endpoints.first().map(|first| i32::from(first.port)),
+            protocol: Some("TCP".to_owned()),
+            app_protocol: None,
+        }]),
+        endpoints: Some(endpoints.iter().map(endpoint).collect()),
+    }
+}
+
+fn endpoint(endpoint: &EndpointAddress) -> Endpoint {
+    Endpoint {
+        addresses: vec![endpoint.ip.to_string()],
+        conditions: Some(EndpointConditions {
+            ready: Some(endpoint.ready),
+            serving: Some(endpoint.serving),
+            terminating: Some(endpoint.terminating),
+        }),
+        ..Endpoint::default()
+    }
+}
+
+/// The route of an application.
+pub fn route(
+    declared: &Declared,
+    traffic: &DeclaredTraffic,
+    weights: &BTreeMap<Name, u8>,
+    gateway: &GatewayName,
+) -> HttpRoute {
+    let backends = weights.iter().map(|(cluster, weight)| BackendReference {
+        kind: "Service".to_owned(),
+        name: backend_name(&declared.key.name, cluster),
+        port: i32::from(traffic.port),
+        weight: i32::from(*weight),
+        ..BackendReference::default()
+    });
+    let spec = RouteSpec {
+        parent_refs: vec![ParentReference {
+            group: route::GROUP.to_owned(),
+            kind: "Gateway".to_owned(),
+            namespace: Some(gateway.namespace.clone()),
+            name: gateway.name.clone(),
+            section_name: None,
+        }],
+        hostnames: traffic.hostnames.clone(),
+        rules: vec![Rule {
+            matches: vec![json!({"path": {"type": "PathPrefix", "value": "/"}})],
+            filters: Vec::new(),
+            // Envoy ends requests after 15 s unless told otherwise, event
+            // streams among them.
+            timeouts: Some(Timeouts {
+                request: Some("0s".to_owned()),
+                ..Timeouts::default()
+            }),
+            backend_refs: backends.collect(),
+        }],
+    };
+    let name = declared.key.name.to_string();
+    let mut object = HttpRoute::new(&name, &route::resource(), spec);
+    object.metadata = metadata(declared, name, None);
+    object
+}
+
+/// The application that an object of the edge belongs to.
+pub fn application(metadata: &ObjectMeta) -> Option<ApplicationKey> {
+    Some(ApplicationKey {
+        namespace: metadata.namespace.as_deref()?.into(),
+        name: label(metadata, APPLICATION_LABEL)?.into(),
+    })
+}
+
+/// The value of a label.
+pub fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(name).map(String::as_str)
+}
+
+/// Endpoints of a slice to which new requests may go.
+pub fn ready(slice: &EndpointSlice) -> usize {
+    let ready = slice.endpoints.iter().flatten().filter(|endpoint| {
+        // Nothing said means ready (`discovery.k8s.io/v1`, EndpointConditions).
+        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
+    });
+    ready.filter(|endpoint| parse(endpoint).is_some()).count()
+}
+
+fn parse(endpoint: &Endpoint) -> Option<IpAddr> {
+    endpoint.addresses.first()?.parse().ok()
+}

@@ -1,0 +1,327 @@
+//! Counts the requests of applications that move, from the proxy's
+//! statistics.
+
+use super::{
+    stats::{Parser, STATISTICS, Totals},
+    store::{RouteDetail, Store},
+};
+use crate::dirty::Dirty;
+use flambeau_planner::model::{ApplicationKey, Name, StageRequests};
+use http::Uri;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+/// Time between two readings.
+const PERIOD: Duration = Duration::from_millis(500);
+/// A reading that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// An older reading says nothing any more.
+const FRESH: Duration = Duration::from_secs(3);
+/// Readings larger than this are given up.
+const LARGEST: usize = 32 * 1024 * 1024;
+/// With more backends than this, they are all asked for, not each by name:
+/// the address would get too long.
+const NAMED_BACKENDS: usize = 64;
+
+/// Requests of one application.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Open, by cluster.
+    pub open: BTreeMap<Name, u64>,
+    /// Since the weights last changed, by cluster.
+    pub stage: BTreeMap<Name, StageRequests>,
+}
+
+/// Readings of one application.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// When it was last read.
+    read: Option<Instant>,
+    /// Weights during the current stage.
+    weights: BTreeMap<Name, u8>,
+    /// Counts when the stage began.
+    base: BTreeMap<Name, Totals>,
+    /// Counts as last read.
+    last: BTreeMap<Name, Totals>,
+}
+
+impl Ledger {
+    /// Enters a reading.
+    fn enter(&mut self, at: Instant, weights: BTreeMap<Name, u8>, now: BTreeMap<Name, Totals>) {
+        if self.read.is_none() {
+            self.base.clone_from(&now);
+        } else if self.weights != weights {
+            // The stage began some time after the reading before this one:
+            // counting from there misses no failure.
+            self.base = std::mem::take(&mut self.last);
+        }
+        self.read = Some(at);
+        self.weights = weights;
+        self.last = now;
+    }
+
+    fn requests(&self) -> Requests {
+        let mut requests = Requests::default();
+        for (cluster, now) in &self.last {
+            let base = self.base.get(cluster).copied().unwrap_or_default();
+            // Smaller than before: the proxy started anew and counts from 0.
+            let base = if now.answered < base.answered { Totals::default() } else { base };
+            requests.open.insert(cluster.clone(), now.open);
+            requests.stage.insert(
+                cluster.clone(),
+                StageRequests {
+                    total: now.answered - base.answered,
+                    failed: now.failed.saturating_sub(base.failed),
+                },
+            );
+        }
+        requests
+    }
+}
+
+#[derive(Default)]
+struct Ledgers(Mutex<BTreeMap<ApplicationKey, Ledger>>);
+
+impl Ledgers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ApplicationKey, Ledger>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh<T>(&self, key: &ApplicationKey, read: impl FnOnce(&Ledger) -> T) -> Option<T> {
+        let ledgers = self.lock();
+        let ledger = ledgers.get(key)?;
+        ledger.read.filter(|at| at.elapsed() < FRESH)?;
+        Some(read(ledger))
+    }
+}
+
+/// Reads the statistics as long as somebody wants to know.
+pub struct Poller {
+    wanted: watch::Sender<BTreeSet<ApplicationKey>>,
+    ledgers: Arc<Ledgers>,
+}
+
+impl Poller {
+    /// Starts one; without an address, or with an unusable one, it never
+    /// knows anything.
+    pub fn start(
+        address: Option<&str>,
+        store: Arc<Store>,
+        dirty: Dirty,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let (wanted, receiver) = watch::channel(BTreeSet::new());
+        let ledgers = Arc::new(Ledgers::default());
+        match address.map(usable).transpose() {
+            Ok(Some(address)) => {
+                let reader = Reader {
+                    client: Client::builder(TokioExecutor::new()).build_http(),
+                    address,
+                    store,
+                    dirty,
+                    ledgers: ledgers.clone(),
+                };
+                tasks.spawn(reader.run(receiver));
+            }
+            Ok(None) => {}
+            Err(message) => tracing::error!("{message}; requests are not counted"),
+        }
+        Self { wanted, ledgers }
+    }
+
+    /// Sets the applications whose requests are counted. Counts of others
+    /// are dropped.
+    pub fn watch(&self, keys: BTreeSet<ApplicationKey>) {
+        self.ledgers.lock().retain(|key, _| keys.contains(key));
+        self.wanted.send_if_modified(|wanted| {
+            let changed = *wanted != keys;
+            *wanted = keys;
+            changed
+        });
+    }
+
+    /// Requests of an application; nothing while the proxy does not say.
+    pub fn requests(&self, key: &ApplicationKey) -> Requests {
+        self.ledgers.fresh(key, Ledger::requests).unwrap_or_default()
+    }
+
+    /// Endpoints to which the proxy itself sends requests, if it says.
+    pub fn healthy(&self, key: &ApplicationKey, cluster: &str) -> Option<usize> {
+        let totals = self.ledgers.fresh(key, |ledger| ledger.last.get(cluster).copied())??;
+        usize::try_from(totals.healthy).ok()
+    }
+}
+
+fn usable(address: &str) -> Result<Uri, String> {
+    let uri: Uri = address
+        .parse()
+        .map_err(|error| format!("address of the edge's statistics {address}: {error}"))?;
+    if uri.scheme_str() != Some("http") || uri.host().is_none() {
+        return Err(format!(
+            "address of the edge's statistics {address}: must begin with http:// and a host"
+        ));
+    }
+    Ok(uri)
+}
+
+/// One watched backend.
+struct Watched {
+    key: ApplicationKey,
+    cluster: Name,
+    /// Name within the proxy.
+    statistic: String,
+}
+
+struct Reader {
+    client: Client<HttpConnector, Empty<Bytes>>,
+    address: Uri,
+    store: Arc<Store>,
+    dirty: Dirty,
+    ledgers: Arc<Ledgers>,
+}
+
+impl Reader {
+    async fn run(self, mut wanted: watch::Receiver<BTreeSet<ApplicationKey>>) {
+        let mut failing = false;
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if wanted.wait_for(|keys| !keys.is_empty()).await.is_err() {
+                return;
+            }
+            ticks.tick().await;
+            let keys = wanted.borrow().clone();
+            match self.read(&keys).await {
+                Ok(changed) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(address = %self.address, "the edge's statistics answer again");
+                    }
+                    if changed {
+                        self.dirty.mark();
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(address = %self.address, error, "the edge's statistics cannot be read");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads once; returns whether anything changed.
+    async fn read(&self, keys: &BTreeSet<ApplicationKey>) -> Result<bool, String> {
+        let routes: Vec<(&ApplicationKey, RouteDetail)> = keys
+            .iter()
+            .filter_map(|key| Some((key, self.store.route(key)?)))
+            .collect();
+        let mut stages = BTreeMap::new();
+        let mut watched = Vec::new();
+        for (key, route) in &routes {
+            stages.insert((*key).clone(), self.store.weights(key, route));
+            for (backend, cluster) in self.store.routed(key, route) {
+                let statistic = format!("{}_{}_{}", key.namespace, backend.name, backend.port);
+                watched.push(Watched { key: (*key).clone(), cluster, statistic });
+            }
+        }
+        if watched.is_empty() {
+            return Ok(false);
+        }
+        let address = self.address_for(&watched)?;
+        let totals = timeout(PATIENCE, self.fetch(address))
+            .await
+            .map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
+        Ok(self.enter(stages, watched, &totals))
+    }
+
+    fn enter(
+        &self,
+        stages: BTreeMap<ApplicationKey, BTreeMap<Name, u8>>,
+        watched: Vec<Watched>,
+        totals: &BTreeMap<String, Totals>,
+    ) -> bool {
+        let now = Instant::now();
+        let mut readings: BTreeMap<ApplicationKey, BTreeMap<Name, Totals>> = BTreeMap::new();
+        for backend in watched {
+            if let Some(totals) = totals.get(&backend.statistic) {
+                let reading = readings.entry(backend.key).or_default();
+                reading.insert(backend.cluster, *totals);
+            }
+        }
+        let mut changed = false;
+        let mut ledgers = self.ledgers.lock();
+        for (key, reading) in readings {
+            let weights = stages.get(&key).cloned().unwrap_or_default();
+            let ledger = ledgers.entry(key).or_default();
+            changed |= ledger.last != reading || ledger.weights != weights;
+            ledger.enter(now, weights, reading);
+        }
+        changed
+    }
+
+    fn address_for(&self, watched: &[Watched]) -> Result<Uri, String> {
+        let names = if watched.len() > NAMED_BACKENDS {
+            "[^.]%2B".to_owned()
+        } else {
+            let names: Vec<&str> = watched.iter().map(|backend| &*backend.statistic).collect();
+            names.join("%7C")
+        };
+        // A regular expression, percent-encoded where a query needs it.
+        let statistics = STATISTICS.replace('|', "%7C");
+        let filter = format!("%5Ecluster%5C.({names})%5C.({statistics})$");
+        format!(
+            "{}://{}{}?filter={filter}",
+            self.address.scheme_str().unwrap_or("http"),
+            self.address.authority().map_or("", |authority| authority.as_str()),
+            self.address.path(),
+        )
+        .parse()
+        .map_err(|error| format!("{error}"))
+    }
+
+    async fn fetch(&self, address: Uri) -> Result<BTreeMap<String, Totals>, String> {
+        let response = self.client.get(address).await.map_err(|error| chain(&error))?;
+        if !response.status().is_success() {
+            return Err(format!("answered {}", response.status()));
+        }
+        let mut parser = Parser::default();
+        let mut read = 0;
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| chain(&error))?;
+            if let Some(piece) = frame.data_ref() {
+                read += piece.len();
+                if read > LARGEST {
+                    return Err(format!("the answer is larger than {LARGEST} bytes"));
+                }
+                parser.feed(piece);
+            }
+        }
+        Ok(parser.finish())
+    }
+}
+
+/// An error with its causes: hyper's own text names none of them.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
