@@ -8,9 +8,15 @@
 //! durations are integers with a unit suffix, enumerations are PascalCase
 //! strings, conditions are a list map keyed by `type`.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printcolumn(...) has its own name, type and path"
+)]
+
 pub mod application;
 pub mod cluster;
 pub mod country;
+pub mod generate;
 pub mod migration;
 pub mod policy;
 pub mod provider;

@@ -10,15 +10,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             .ok_or("usage: crdgen FOLDER: name the folder to write to")?,
     );
     fs::create_dir_all(&folder)?;
-    for crd in flambeau_crds::all_crds() {
-        let path = folder.join(format!("{}.yaml", crd.spec.names.plural));
-        let text = serde_yaml::to_string(&crd)?;
-        fs::write(
-            &path,
-            format!(
-                "# Generated from the types in crds/src by `make generate`; do not edit.\n{text}"
-            ),
-        )?;
+    for file in flambeau_crds::generate::files()? {
+        let path = folder.join(&file.name);
+        fs::write(&path, file.text)?;
         println!("{}", path.display());
     }
     Ok(())
