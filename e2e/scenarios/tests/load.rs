@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use flambeau_scenarios::load::{
-    ApplicationLoad, FailureCause, LoadConfig, LoadGenerator, StreamLoad,
+    ApplicationLoad, ApplicationResult, FailureCause, LoadConfig, LoadGenerator, StreamLoad,
 };
 use futures::{StreamExt, stream};
 use http::{Request, Response, StatusCode};
@@ -121,6 +121,16 @@ fn config(edge: &str, names: &[&str]) -> LoadConfig {
     }
 }
 
+const CASES: [(&str, FailureCause); 7] = [
+    ("error", FailureCause::Status),
+    ("hang", FailureCause::Timeout),
+    ("stuck", FailureCause::Timeout),
+    ("cut", FailureCause::Broken),
+    ("garbage", FailureCause::Body),
+    ("other", FailureCause::WrongApplication),
+    ("elsewhere", FailureCause::UnknownCloud),
+];
+
 /// Answers one of three requests wrongly, in the way that the host's name says.
 async fn misbehave(host: String, number: usize) -> Response<Body> {
     let name = host.split('.').next().unwrap();
@@ -140,17 +150,42 @@ async fn misbehave(host: String, number: usize) -> Response<Body> {
     }
 }
 
+/// One of three requests failed, and all of those by that cause.
+fn assert_fails_by(cause: FailureCause, application: &ApplicationResult) {
+    let name = &application.name;
+    let sum = |counts: &[u32]| counts.iter().map(|count| u64::from(*count)).sum::<u64>();
+    let expected = application.sent.div_ceil(3);
+    assert_eq!(
+        application.failures.iter().collect::<Vec<_>>(),
+        [(&cause, &expected)],
+        "{name}"
+    );
+    assert_eq!(
+        (application.failed, application.ok),
+        (expected, application.sent - expected),
+        "{name}"
+    );
+    assert_eq!(application.examples.len(), 20, "{name}");
+    assert!(
+        application
+            .examples
+            .iter()
+            .all(|example| example.cause == cause && !example.detail.is_empty())
+    );
+    let seconds = &application.seconds;
+    assert_eq!(sum(&seconds.failed), application.failed);
+    assert_eq!(
+        seconds
+            .answered
+            .values()
+            .map(|counts| sum(counts))
+            .sum::<u64>(),
+        application.ok
+    );
+}
+
 #[tokio::test]
 async fn every_kind_of_failure_is_counted_as_what_it_is() {
-    const CASES: [(&str, FailureCause); 7] = [
-        ("error", FailureCause::Status),
-        ("hang", FailureCause::Timeout),
-        ("stuck", FailureCause::Timeout),
-        ("cut", FailureCause::Broken),
-        ("garbage", FailureCause::Body),
-        ("other", FailureCause::WrongApplication),
-        ("elsewhere", FailureCause::UnknownCloud),
-    ];
     let edge = service(misbehave).await;
     let mut names: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
     names.push("good");
@@ -174,43 +209,7 @@ async fn every_kind_of_failure_is_counted_as_what_it_is() {
     assert_eq!(order, [("atos", 50), ("alibaba", good.sent - 50)]);
 
     for (name, cause) in CASES {
-        let application = result.application(name).unwrap();
-        let expected = application.sent.div_ceil(3);
-        assert_eq!(
-            application.failures.iter().collect::<Vec<_>>(),
-            [(&cause, &expected)],
-            "{name}"
-        );
-        assert_eq!(
-            (application.failed, application.ok),
-            (expected, application.sent - expected),
-            "{name}"
-        );
-        assert_eq!(application.examples.len(), 20, "{name}");
-        assert!(
-            application
-                .examples
-                .iter()
-                .all(|example| example.cause == cause && !example.detail.is_empty())
-        );
-        let seconds = &application.seconds;
-        assert_eq!(
-            seconds
-                .failed
-                .iter()
-                .map(|count| u64::from(*count))
-                .sum::<u64>(),
-            application.failed
-        );
-        assert_eq!(
-            seconds
-                .answered
-                .values()
-                .flatten()
-                .map(|count| u64::from(*count))
-                .sum::<u64>(),
-            application.ok
-        );
+        assert_fails_by(cause, result.application(name).unwrap());
     }
     assert_eq!(
         result.requests,

@@ -2,14 +2,16 @@
 
 use std::{
     io::{IsTerminal, Write, stderr},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use flambeau_scenarios::load::{
-    ApplicationLoad, LoadConfig, LoadGenerator, LoadResult, LoadSnapshot, StreamLoad,
+use flambeau_scenarios::{
+    load::{ApplicationLoad, LoadConfig, LoadGenerator, LoadSnapshot, StreamLoad},
+    report::Report,
 };
 use jiff::SignedDuration;
 use tokio::{
@@ -35,15 +37,15 @@ struct Arguments {
     /// A cloud that may answer; repeat it for each one. Any may when none is given.
     #[arg(long)]
     cloud: Vec<String>,
-    /// Event streams to keep open to each application with a stream, or to the one named results.
+    /// Event streams to keep open to results.
     #[arg(long, default_value_t = 0)]
     streams: usize,
     /// Domain of the six applications of the demo, which get the demo's load when no other is named.
     #[arg(long, default_value = "games.example")]
     domain: String,
-    /// Prints the result as JSON to the standard output.
+    /// Writes report.json and report.html into this folder.
     #[arg(long)]
-    json: bool,
+    report: Option<PathBuf>,
     /// Load on one application, <application>=<host>:<requests per second>.
     #[arg(value_parser = application)]
     applications: Vec<ApplicationLoad>,
@@ -94,7 +96,7 @@ impl Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(&Arguments::parse()).await {
-        Ok(result) if result.is_clean() => ExitCode::SUCCESS,
+        Ok(report) if report.passed() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(2),
         Err(error) => {
             eprintln!("load: {error:#}");
@@ -103,7 +105,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<LoadResult> {
+async fn run(arguments: &Arguments) -> Result<Report> {
     let duration = match arguments.duration {
         Some(duration) => duration.try_into().context("--duration is negative")?,
         None => Duration::MAX,
@@ -118,12 +120,13 @@ async fn run(arguments: &Arguments) -> Result<LoadResult> {
     }
     let result = generator.stop().await?;
     eprintln!();
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&result)?);
-    } else {
-        print!("{}", table(&result));
+    let report = Report::new(&format!("Load on {}", arguments.edge), result);
+    print!("{}", report.summary());
+    if let Some(folder) = &arguments.report {
+        let files = report.write(folder)?;
+        println!("{}\n{}", files.json.display(), files.html.display());
     }
-    Ok(result)
+    Ok(report)
 }
 
 /// One line, rewritten every second on a terminal, written every ten seconds elsewhere.
@@ -174,78 +177,4 @@ fn line(snapshot: &LoadSnapshot) -> String {
         line += &format!("  last failure: {}", failure.cause.words());
     }
     line
-}
-
-fn table(result: &LoadResult) -> String {
-    let header = [
-        "APPLICATION",
-        "SENT",
-        "FAILED",
-        "P50",
-        "P99",
-        "MAX",
-        "ANSWERED BY",
-    ]
-    .map(str::to_owned);
-    let mut rows = vec![header];
-    for application in &result.applications {
-        let clouds: Vec<String> = application
-            .clouds
-            .iter()
-            .map(|cloud| format!("{} {}", cloud.cloud, cloud.answered))
-            .collect();
-        rows.push([
-            application.name.clone(),
-            application.sent.to_string(),
-            application.failed.to_string(),
-            format!("{:.1} ms", application.latency.p50_ms),
-            format!("{:.1} ms", application.latency.p99_ms),
-            format!("{:.1} ms", application.latency.max_ms),
-            clouds.join(", "),
-        ]);
-    }
-    let mut text = String::new();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
-    for row in &rows {
-        let [name, sent, failed, p50, p99, max, clouds] = row;
-        let [a, b, c, d, e, f, _] = widths;
-        text += &format!(
-            "{name:<a$}  {sent:>b$}  {failed:>c$}  {p50:>d$}  {p99:>e$}  {max:>f$}  {clouds}\n"
-        );
-    }
-    for application in &result.applications {
-        for failure in &application.examples {
-            let cause = failure.cause.words();
-            text += &format!(
-                "{}  {}  {cause}: {}\n",
-                failure.time, application.name, failure.detail
-            );
-        }
-    }
-    for streams in &result.streams {
-        text += &format!(
-            "streams of {}: {} opened, {} ended cleanly, {} broke, {} refused; longest without an event {:.0} ms\n",
-            streams.name,
-            streams.opened,
-            streams.clean_ends,
-            streams.broken_ends,
-            streams.refused,
-            streams.longest_gap_ms
-        );
-        for failure in &streams.examples {
-            text += &format!(
-                "{}  stream {}: {}\n",
-                failure.time, failure.stream, failure.detail
-            );
-        }
-    }
-    text += &format!(
-        "{} requests, {} failed; the generator took {:.1} % of a core and was late by {:.1} ms (p99)\n",
-        result.requests,
-        result.failed,
-        result.generator.cpu_share * 100.0,
-        result.generator.lateness.p99_ms
-    );
-    text
 }

@@ -13,6 +13,8 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use summary::thousands;
+
 use crate::load::{ApplicationResult, GeneratorResult, Latency, LoadResult, StreamsResult};
 
 /// Everything that happened.
@@ -151,7 +153,8 @@ impl Report {
         if load.failed > 0 {
             problems.push(format!(
                 "{} of {} requests failed.",
-                load.failed, load.requests
+                thousands(load.failed),
+                thousands(load.requests)
             ));
         }
         for streams in &load.streams {

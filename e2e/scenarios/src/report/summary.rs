@@ -201,7 +201,7 @@ fn duration(milliseconds: f64) -> String {
 }
 
 /// A number with commas between thousands.
-fn thousands(number: u64) -> String {
+pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -325,6 +325,11 @@ pub(crate) fn troubled() -> Report {
         results.seconds.slowest_ms[second] = 840.0;
         results.failed += u64::from(failed);
     }
+    for second in 76..SECONDS {
+        let walked_back =
+            std::mem::take(&mut results.seconds.answered.get_mut("ovh").unwrap()[second]);
+        results.seconds.answered.get_mut("alibaba").unwrap()[second] += walked_back;
+    }
     results.failures = BTreeMap::from([
         (FailureCause::Status, results.failed - 9),
         (FailureCause::Timeout, 9),
@@ -346,6 +351,14 @@ pub(crate) fn troubled() -> Report {
         detail: "ended without a goodbye".to_owned(),
     }];
     let mut report = story(load);
+    let results = report
+        .placements
+        .iter_mut()
+        .find(|placement| placement.application == "results")
+        .unwrap();
+    results.cluster = Some("alibaba".to_owned());
+    results.lawful = false;
+    results.explanation = Some("Stalled: no lawful cluster is ready".to_owned());
     let broken = report.migrations.last_mut().unwrap();
     broken.outcome = Some("Aborted".to_owned());
     broken.downtime_ms = 2840;

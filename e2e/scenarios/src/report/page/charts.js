@@ -5,7 +5,7 @@ const everything = rates(report.applications);
 /** A plot's name, left of it or, where there is no room, above it. Returns how much room it took above. */
 const heading = (svg, frame, title, ...under) => {
   if (frame.narrow) {
-    svg.append(text(frame.left, 14, [title, ...under].join(" · "), { class: "title" }));
+    svg.append(text(frame.left, 14, [title, under.join(" ")].filter(Boolean).join(" · "), { class: "title" }));
     return 22;
   }
   svg.append(text(16, 24, title, { class: "title" }));
@@ -136,10 +136,9 @@ const movesChart = (frame) => {
 
 /** The steps that occurred, with their colours, right-aligned. */
 const legend = (svg, frame, y) => {
-  const names = Object.keys(stepColors).filter((name) => moves.some((move) => move.steps.some((step) => step.name === name)));
   let at = frame.right;
-  for (const name of names.reverse()) {
-    at -= name.length * 6.5 + 24;
+  for (const name of stepNames.slice().reverse()) {
+    at -= name.length * 6.9 + 28;
     svg.append(shape("rect", { x: at, y: y - 10, width: 11, height: 11, rx: 2, fill: stepColor(name) }));
     svg.append(text(at + 15, y, name));
   }
@@ -154,8 +153,8 @@ const applicationChart = (frame, application, last) => {
   const failures = application.failed > 0 ? [`${count(application.failed)} failed`] : [];
   const top = heading(svg, frame, cut(application.name, 150, 7.2), ...classes, ...failures);
   const bottom = top + height;
-  const ticks = [0, ticksOver(Math.max(1, application.rate), 1).at(-1)];
-  const highest = Math.max(ticks[1], ...series.clouds[0]?.values.map((_, second) =>
+  const ticks = [0, application.rate];
+  const highest = Math.max(application.rate * 1.15, ...series.clouds[0]?.values.map((_, second) =>
     series.clouds.reduce((total, { values }) => total + values[second], 0)) ?? [0]);
   const y = (value) => bottom - (value / highest) * (bottom - top);
   backdrop(svg, frame, top, bottom, ticks, y);

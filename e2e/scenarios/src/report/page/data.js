@@ -19,10 +19,10 @@ const cloudColor = (cloud) => {
 };
 
 const stepColors = {
-  Preflight: ["--step-before", "--on-light"], Prepare: ["--step-before", "--on-light"],
-  Ready: ["--step-ready", "--on-light"], Sync: ["--step-ready", "--on-light"],
+  Preflight: ["--step-preflight", "--on-light"], Prepare: ["--step-prepare", "--on-light"],
+  Ready: ["--step-ready", "--on-light"], Sync: ["--step-sync", "--on-light"],
   Shift: ["--step-shift", "--on-light"], Soak: ["--step-soak", "--on-light"],
-  Drain: ["--step-after", "--on-dark"], Retire: ["--step-retire", "--on-dark"],
+  Drain: ["--step-drain", "--on-dark"], Retire: ["--step-retire", "--on-retire"],
   Abort: ["--bad", "--on-dark"],
 };
 const stepColor = (name) => `var(${(stepColors[name] ?? ["--faint"])[0]})`;
@@ -56,6 +56,8 @@ const moves = report.migrations.map((migration) => ({
     to_at: step.end ? since(step.end) : duration,
   })),
 }));
+const stepNames = Object.keys(stepColors).filter((name) =>
+  moves.some((move) => move.steps.some((step) => step.name === name)));
 const movesOf = (name) => moves.filter((move) => move.application === name);
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -64,6 +66,7 @@ const plural = (number, one, many = `${one}s`) => `${count(number)} ${number ===
 
 /** Milliseconds in units that a person reads. */
 const span = (milliseconds) => {
+  if (milliseconds === 0) return "0 ms";
   if (milliseconds < 1) return `${milliseconds.toFixed(2)} ms`;
   if (milliseconds < 10) return `${milliseconds.toFixed(1)} ms`;
   if (milliseconds < 999.5) return `${Math.round(milliseconds)} ms`;

@@ -61,10 +61,10 @@ const cut = (content, width, letter = 6.6) => {
 };
 
 /** Grid, ticks and moments behind a plot between `top` and `bottom`. */
-const backdrop = (svg, frame, top, bottom, ticks, y, unit = "") => {
+const backdrop = (svg, frame, top, bottom, ticks, y) => {
   for (const tick of ticks) {
     svg.append(line(frame.left, y(tick), frame.right, y(tick), tick === 0 ? "axis" : "grid"));
-    svg.append(text(frame.left - 7, y(tick) + 4, count(tick) + unit, { class: "tick", "text-anchor": "end" }));
+    svg.append(text(frame.left - 7, y(tick) + 4, count(tick), { class: "tick", "text-anchor": "end" }));
   }
   for (const moment of moments) svg.append(line(frame.x(moment.at), top, frame.x(moment.at), bottom, "moment"));
 };

@@ -5,13 +5,24 @@ const readout = document.getElementById("readout");
 let frame = null;
 let pointed = null;
 
-const drawTimeline = () => {
-  frame = frameOf(Math.max(320, timeline.clientWidth));
+/** On paper the plots are drawn for this width, and then shrunk with everything in them. */
+const PAPER = 1132;
+
+/** Colours in words, where the plots have no room for them. */
+const legends = (names, color) => element("div", { class: "legend" }, ...names.map((name) =>
+  element("span", {}, element("span", { class: "swatch", style: `background: ${color(name)}` }), name)));
+
+const drawTimeline = (wide = timeline.clientWidth) => {
+  frame = frameOf(Math.max(320, wide));
   const divider = () => element("div", { class: "break" });
   const charts = [requestsChart(frame), failuresChart(frame), slowestChart(frame), divider()];
   if (moves.length > 0) charts.push(movesChart(frame), divider());
   report.applications.forEach((application, index) =>
     charts.push(applicationChart(frame, application, index === report.applications.length - 1)));
+  if (frame.narrow) {
+    charts.splice(1, 0, legends(usedClouds, cloudColor));
+    if (moves.length > 0) charts.splice(6, 0, legends(stepNames, stepColor));
+  }
   timeline.replaceChildren(...charts);
 };
 
@@ -91,4 +102,8 @@ new ResizeObserver(() => {
   width = timeline.clientWidth;
   drawTimeline();
 }).observe(timeline);
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  drawTimeline(PAPER);
+});
+addEventListener("afterprint", () => drawTimeline());

@@ -57,6 +57,14 @@ const fillTiles = () => {
   }
 };
 
+/** Puts a row of full width under each row of a table. */
+const addUnder = (drawn, contents) => {
+  const rows = [...drawn.querySelectorAll("tbody > tr")];
+  contents.forEach((content, index) => rows[index].after(element("tr", { class: "more" },
+    element("td", { colspan: rows[index].childElementCount }, content))));
+  return drawn;
+};
+
 const verdicts = (step) => (step.verdicts.length === 0 ? "–" : step.verdicts.map((verdict) => element("div", {},
   element("span", { class: verdict.passed ? "good" : "bad" }, verdict.passed ? "✓ " : "✗ "),
   `${verdict.gate}: ${verdict.reason}`, verdict.message ? under(verdict.message) : null)));
@@ -74,11 +82,10 @@ const fillMoves = () => {
     move.end ? span((move.to_at - move.from_at) * 1000) : "–",
     element("span", { class: move.downtime_ms > 0 ? "bad" : "good" }, span(move.downtime_ms)),
     element("span", { class: move.outcome === "Completed" ? "good" : "bad" }, move.outcome ?? "under way"),
-    steps(move),
   ]);
-  section("moves", "Moves", "Each move with its reason, its steps and what their gates said.", framed(table([
-    ["Application", "word"], ["Route", "word"], ["Why"], ["At", "number"], ["Took", "number"], ["No endpoint", "number"], ["Outcome"], ["Steps"],
-  ], rows)));
+  section("moves", "Moves", "Each move with its reason, its steps and what their gates said.", framed(addUnder(table([
+    ["Application", "word"], ["Route", "word"], ["Why"], ["At", "number"], ["Took", "number"], ["No endpoint", "number"], ["Outcome"],
+  ], rows), moves.map(steps))));
 };
 
 const fillPlacements = () => {
