@@ -2,26 +2,33 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down operator games testbed
+.PHONY: help up down prerequisites upstream games operator testbed
 
 TESTBED := target/debug/testbed
-# Static, so that it is an image by itself; its own target folder keeps the flag away from everything else.
-IMAGE_TARGET := x86_64-unknown-linux-gnu
+# Static, so that the program is an image by itself; a target folder of its own keeps the flag away from the rest.
+GAMES_TARGET := x86_64-unknown-linux-gnu
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: testbed games operator ## Bring up four clusters, the edge and the operator
-	@$(TESTBED) up
+up: upstream games operator ## Bring up four clusters, the edge and the operator (UP="--help" for options)
+	@$(TESTBED) up $(UP)
 
-down: testbed ## Stop everything that `make up` started
+down: testbed ## Stop everything that `make up` started, also after a crash
 	@$(TESTBED) down
+
+prerequisites: testbed ## Say what this machine lacks, and install missing packages
+	@$(TESTBED) prerequisites
+
+upstream: prerequisites ## Build or fetch Kubernetes, Contour and Envoy, once per version
+	@$(TESTBED) upstream
 
 testbed:
 	@cargo build --quiet --package flambeau-testbed
 
-operator:
+operator: ## Build the operator
 	@cargo build --release --package flambeau-operator
 
 games:
-	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --package flambeau-games --target $(IMAGE_TARGET)
+	@RUSTFLAGS="-C target-feature=+crt-static" \
+	  cargo build --release --package flambeau-games --target $(GAMES_TARGET)

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use flambeau_testbed::network::Addresses;
+use flambeau_testbed::prerequisites::install;
 use flambeau_testbed::progress::Progress;
 use flambeau_testbed::testbed::{Options, Testbed};
+use flambeau_testbed::upstream::build;
 
 /// Four real Kubernetes clusters and an edge on this machine.
 #[derive(Parser)]
@@ -20,6 +22,10 @@ struct Arguments {
 enum Command {
     /// Bring the clusters up; a testbed that runs already is kept
     Up(Up),
+    /// Say what is missing, and install missing packages of the system
+    Prerequisites,
+    /// Build or fetch the upstream programs that are not in the cache
+    Upstream,
     /// Stop everything that `up` started, also after a crash
     Down,
 }
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Up(up) => bring_up(&up),
+        Command::Prerequisites => install::packages(),
+        Command::Upstream => build::all(),
         Command::Down => Testbed::down(Progress::start()),
     };
     match result {

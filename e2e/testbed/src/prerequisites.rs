@@ -1,5 +1,7 @@
 //! What the machine must have before anything is changed.
 
+pub mod install;
+
 use std::env;
 use std::path::{Path, PathBuf};
 
