@@ -1,5 +1,7 @@
 //! The edge against a real API server and Contour.
 
+#[path = "edge/proxy.rs"]
+mod proxy;
 #[path = "edge/support.rs"]
 mod support;
 

@@ -194,7 +194,7 @@ impl GatewayEdge {
         Ok(())
     }
 
-    /// Deletes an object; the watch tells when it is gone.
+    /// Deletes an object.
     async fn delete<K>(
         &self,
         kind: EdgeKind,
@@ -203,17 +203,24 @@ impl GatewayEdge {
         name: &str,
     ) -> Result<(), EdgeError>
     where
-        K: Clone + Debug + DeserializeOwned,
+        K: Resource + Clone + Debug + DeserializeOwned,
     {
         self.count(kind, "delete");
-        match api.delete(name, &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        let gone = match api.delete(name, &DeleteParams::default()).await {
+            Ok(answer) => answer
+                .left()
+                // It comes back with a time when finalizers hold it.
+                .is_none_or(|object| object.meta().deletion_timestamp.is_none()),
+            Err(kube::Error::Api(status)) if status.code == 404 => true,
             Err(error) => {
                 let object = format!("{} {}/{name}", kind.as_str(), key.namespace);
-                Err(hub_error(object, error))
+                return Err(hub_error(object, error));
             }
+        };
+        if gone && self.0.store.forget(kind, key, name) {
+            self.0.dirty.mark();
         }
+        Ok(())
     }
 
     fn count(&self, kind: EdgeKind, verb: &'static str) {

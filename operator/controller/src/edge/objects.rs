@@ -57,6 +57,14 @@ const LIMITS: [(&str, &str); 3] = [
     ("projectcontour.io/max-requests", "100000"),
 ];
 
+/// When a request that never reached a pod is sent again, to whichever pod is
+/// next: nothing is done twice. Contour reads no retry policy from routes;
+/// Envoy's router takes these headers, which never reach the pod
+/// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#x-envoy-retry-on>).
+const RETRY_ON: &str = "connect-failure,refused-stream,reset-before-request";
+/// How often such a request is sent again.
+const RETRIES: &str = "3";
+
 /// Whether Flambeau writes an annotation.
 pub fn is_limit(annotation: &str) -> bool {
     LIMITS.iter().any(|(name, _)| *name == annotation)
@@ -243,7 +251,13 @@ pub fn route(
         hostnames: traffic.hostnames.clone(),
         rules: vec![Rule {
             matches: vec![json!({"path": {"type": "PathPrefix", "value": "/"}})],
-            filters: Vec::new(),
+            filters: vec![json!({
+                "type": "RequestHeaderModifier",
+                "requestHeaderModifier": {"set": [
+                    {"name": "x-envoy-retry-on", "value": RETRY_ON},
+                    {"name": "x-envoy-max-retries", "value": RETRIES},
+                ]},
+            })],
             // Envoy ends requests after 15 s unless told otherwise, event
             // streams among them.
             timeouts: Some(Timeouts {

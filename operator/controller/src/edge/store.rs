@@ -383,6 +383,15 @@ impl Store {
         true
     }
 
+    /// The hub answered that an object is gone. Returns whether that is news.
+    pub fn forget(&self, kind: EdgeKind, key: &ApplicationKey, name: &str) -> bool {
+        let mut inner = self.lock();
+        let known = inner.applications.get(key);
+        let known = known.is_some_and(|known| known.get(kind, name).is_some());
+        inner.forget(kind, key, name);
+        known
+    }
+
     /// The digest of an object as stored.
     pub fn digest(&self, kind: EdgeKind, key: &ApplicationKey, name: &str) -> Option<u64> {
         let inner = self.lock();

@@ -1,0 +1,285 @@
+//! The edge with Envoy and two clusters' worth of pods, in a network
+//! namespace of its own: the API server takes no loopback addresses as
+//! endpoints.
+
+use crate::support::{Hub, Watched, application, endpoints, ready, run, weights};
+use axum::{Router, body::Body, extract::State, routing::get};
+use flambeau_operator::edge::Edge;
+use futures::{StreamExt, stream};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, StatusCode, body::Bytes};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::Command,
+    time::{Duration, Instant},
+};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+/// Where the pods of the first cluster are (TEST-NET-2, RFC 5737).
+const HERE: [u8; 4] = [198, 51, 100, 1];
+/// Where the pods of the second cluster are.
+const THERE: [u8; 4] = [198, 51, 100, 2];
+/// Where nothing listens.
+const NOWHERE: [u8; 4] = [198, 51, 100, 3];
+const PORT: u16 = 9000;
+const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Envoy ends requests after this time unless the route says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
+#[test]
+fn requests_follow_the_weights_and_none_fails() {
+    let program = std::env::current_exe().unwrap();
+    let script = "ip link set lo up && for host in 1 2 3; do \
+                  ip address add 198.51.100.$host/32 dev lo || exit 1; done && \
+                  exec \"$0\" --ignored --exact proxy::inside_its_own_network --nocapture";
+    let output = Command::new("unshare")
+        // A user namespace lends the rights over the network namespace.
+        .args(["--map-root-user", "--net", "sh", "-c", script])
+        .arg(program)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+#[ignore = "run by requests_follow_the_weights_and_none_fails, which makes the network"]
+fn inside_its_own_network() {
+    let mut hub = Hub::with_contour("proxy");
+    hub.start_envoy();
+    run(story(&hub));
+}
+
+async fn story(hub: &Hub) {
+    let shop = application(hub, "games", "shop", "shop.example");
+    let key = shop.key.clone();
+    let watched = hub.edge(Some(hub.stats_url())).await.synced().await;
+    let edge = &watched.edge;
+    let (here, _stop_here) = pod(HERE, "alibaba").await;
+    let (_there, _stop_there) = pod(THERE, "ovh").await;
+    let both = endpoints([
+        ("alibaba", vec![ready(HERE, PORT)]),
+        ("ovh", vec![ready(THERE, PORT)]),
+    ]);
+    edge.apply(&shop, &weights([("alibaba", 100), ("ovh", 0)]), &both).await.unwrap();
+    edge.watch_requests([key.clone()].into());
+    watched
+        .until("Envoy itself has the endpoints of both clusters", |edge| {
+            edge.observe(&key).open_requests.len() == 2
+                && edge.endpoints_at_edge(&key, "alibaba") == 1
+                && edge.endpoints_at_edge(&key, "ovh") == 1
+        })
+        .await;
+
+    let visitor = Visitor::new();
+    visitor.until_ok().await;
+    let opened = Instant::now();
+    let mut events = visitor.stream().await;
+    watched
+        .until("the stream counts as an open request", |edge| {
+            edge.observe(&key).open_requests.get("alibaba") == Some(&1)
+        })
+        .await;
+    let load = visitor.clone().load();
+
+    for (source, target) in [(75, 25), (50, 50), (0, 100)] {
+        let stage = weights([("alibaba", source), ("ovh", target)]);
+        edge.apply(&shop, &stage, &both).await.unwrap();
+        watched
+            .until("the target answers requests of the stage", |edge| {
+                let observed = edge.observe(&key);
+                observed.acknowledged
+                    && observed.weights == stage
+                    && observed.stage_requests.get("ovh").is_some_and(|stage| stage.total >= 100)
+            })
+            .await;
+        let stage = edge.observe(&key).stage_requests["ovh"];
+        assert_eq!(stage.failed, 0, "{stage:?}");
+    }
+
+    // The stream goes on at the source, beyond the time after which Envoy
+    // ends requests by itself.
+    while opened.elapsed() < DEFAULT_TIMEOUT + Duration::from_secs(1) {
+        assert_eq!(events.next().await.as_deref(), Some("alibaba"));
+    }
+    assert_eq!(edge.observe(&key).open_requests["alibaba"], 1);
+    drop(events);
+    watched
+        .until("the source is idle", |edge| edge.observe(&key).open_requests["alibaba"] == 0)
+        .await;
+    let only_there = endpoints([("ovh", both["ovh"].clone())]);
+    edge.apply(&shop, &weights([("ovh", 100)]), &only_there).await.unwrap();
+    here.abort();
+    let counted = load.stop().await;
+    println!("{counted:?}");
+    assert_eq!(counted.failed, BTreeMap::new(), "{counted:?}");
+    assert!(counted.answered["alibaba"] > 0 && counted.answered["ovh"] > 0, "{counted:?}");
+
+    a_pod_that_died_is_passed_over(&watched, &shop, &visitor).await;
+    failures_are_counted(&watched, &shop, &visitor).await;
+}
+
+/// A pod is gone, but its endpoint is still there.
+async fn a_pod_that_died_is_passed_over(
+    watched: &Watched,
+    shop: &flambeau_operator::declared::Declared,
+    visitor: &Visitor,
+) {
+    let stale = endpoints([("ovh", vec![ready(THERE, PORT), ready(NOWHERE, PORT)])]);
+    watched.edge.apply(shop, &weights([("ovh", 100)]), &stale).await.unwrap();
+    watched
+        .until("Envoy has the endpoint of the dead pod", |edge| {
+            edge.endpoints_at_edge(&shop.key, "ovh") == 2
+        })
+        .await;
+    for _ in 0..20 {
+        assert_eq!(visitor.get().await, Ok("ovh".to_owned()));
+    }
+}
+
+/// The last endpoint goes while requests go there.
+async fn failures_are_counted(
+    watched: &Watched,
+    shop: &flambeau_operator::declared::Declared,
+    visitor: &Visitor,
+) {
+    let none = endpoints([("ovh", Vec::new())]);
+    watched.edge.apply(shop, &weights([("ovh", 100)]), &none).await.unwrap();
+    assert_eq!(watched.edge.endpoints_at_edge(&shop.key, "ovh"), 0, "known at once");
+    let load = visitor.clone().load();
+    watched
+        .until("failures are seen", |edge| {
+            let observed = edge.observe(&shop.key);
+            observed.stage_requests.get("ovh").is_some_and(|stage| stage.failed > 0)
+        })
+        .await;
+    let counted = load.stop().await;
+    assert!(counted.failed.contains_key("503 Service Unavailable"), "{counted:?}");
+}
+
+/// A pod that says which cluster it is in, at once or for ever.
+async fn pod(ip: [u8; 4], cluster: &'static str) -> (JoinHandle<()>, oneshot::Sender<()>) {
+    async fn events(State(cluster): State<&'static str>) -> Body {
+        let ticks = stream::unfold((), move |()| async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Some((Ok::<_, std::convert::Infallible>(cluster), ()))
+        });
+        Body::from_stream(ticks)
+    }
+    let router = Router::new()
+        .route("/", get(|State(cluster): State<&'static str>| async move { cluster }))
+        .route("/events", get(events))
+        .with_state(cluster);
+    let listener = TcpListener::bind(SocketAddr::from((ip, PORT))).await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async {
+        let _ = stopped.await;
+    });
+    (tokio::spawn(async move { serving.await.unwrap() }), stop)
+}
+
+/// Somebody who visits the application through the edge.
+#[derive(Clone)]
+struct Visitor(Client<HttpConnector, Empty<Bytes>>);
+
+impl Visitor {
+    fn new() -> Self {
+        Self(Client::builder(TokioExecutor::new()).build_http())
+    }
+
+    async fn send(&self, path: &str) -> Result<hyper::Response<hyper::body::Incoming>, String> {
+        let request = Request::get(format!("http://{PROXY}{path}"))
+            .header("Host", "shop.example")
+            .body(Empty::new())
+            .unwrap();
+        self.0.request(request).await.map_err(|error| format!("{error:?}"))
+    }
+
+    /// The cluster that answers, or what went wrong.
+    async fn get(&self) -> Result<String, String> {
+        let response = self.send("/").await?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
+        match status {
+            StatusCode::OK => Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned()),
+            status => Err(status.to_string()),
+        }
+    }
+
+    async fn until_ok(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while let Err(error) = self.get().await {
+            assert!(Instant::now() < deadline, "no answer yet: {error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Pieces of the endless answer.
+    async fn stream(&self) -> std::pin::Pin<Box<dyn futures::Stream<Item = String> + Send>> {
+        let body = self.send("/events").await.unwrap().into_body();
+        let pieces = body.into_data_stream().map(|piece| {
+            let piece = piece.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            piece.unwrap_or_else(|error| format!("broken: {error}"))
+        });
+        Box::pin(pieces)
+    }
+
+    /// Visits again and again, four at a time.
+    fn load(self) -> Load {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let visitors = (0..4).map(|_| {
+            let (visitor, stopped) = (self.clone(), stopped.clone());
+            tokio::spawn(async move {
+                let mut counted = Counted::default();
+                while !*stopped.borrow() {
+                    match visitor.get().await {
+                        Ok(cluster) => *counted.answered.entry(cluster).or_default() += 1,
+                        Err(error) => *counted.failed.entry(error).or_default() += 1,
+                    }
+                }
+                counted
+            })
+        });
+        Load { visitors: visitors.collect(), stop }
+    }
+}
+
+/// Visits under way.
+struct Load {
+    visitors: Vec<JoinHandle<Counted>>,
+    stop: tokio::sync::watch::Sender<bool>,
+}
+
+impl Load {
+    async fn stop(self) -> Counted {
+        self.stop.send_replace(true);
+        let mut all = Counted::default();
+        for visitor in self.visitors {
+            let counted = visitor.await.unwrap();
+            for (cluster, count) in counted.answered {
+                *all.answered.entry(cluster).or_default() += count;
+            }
+            for (error, count) in counted.failed {
+                *all.failed.entry(error).or_default() += count;
+            }
+        }
+        all
+    }
+}
+
+/// Answers by cluster, failures by their text.
+#[derive(Debug, Default)]
+struct Counted {
+    answered: BTreeMap<String, u64>,
+    failed: BTreeMap<String, u64>,
+}
