@@ -39,6 +39,11 @@ pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
     trials.push(trial(cluster, "accepted::every_example", every_example));
     trials.push(trial(
         cluster,
+        "accepted::objects_inside_the_examples",
+        resources_of_examples,
+    ));
+    trials.push(trial(
+        cluster,
         "accepted::Migration::paused_resumed_and_aborted",
         pause_and_abort,
     ));
@@ -218,6 +223,25 @@ fn applications() -> Vec<Case> {
             ],
         ),
     ]
+}
+
+/// The objects inside the applications are as good as the applications.
+fn resources_of_examples(cluster: &Cluster) -> Result<()> {
+    let mut checked = 0;
+    for example in examples()? {
+        for resource in example["spec"]["resources"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            cluster.admit(resource).with_context(|| {
+                format!("{} in {}", resource["kind"], example["metadata"]["name"])
+            })?;
+            checked += 1;
+        }
+    }
+    ensure!(checked >= 4, "only {checked} objects in the examples");
+    Ok(())
 }
 
 /// Applying twice changes nothing, and the Rust types read and write exactly
