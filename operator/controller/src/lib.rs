@@ -1,7 +1,22 @@
 //! The operator: observes the fleet, decides with the planner, acts on
 //! members and the edge, reports on the hub.
+//!
+//! A reader walks [`hub`] and [`members`] and [`edge`] (observe), [`world`]
+//! (one snapshot), the planner (decide), [`work`] (what is due), [`act`] (the
+//! only writes), [`report`] (what is told), with [`engine`] around them.
 
+pub mod act;
+pub mod convert;
 pub mod declared;
 pub mod dirty;
 pub mod edge;
+pub mod engine;
+pub mod hub;
+pub mod lanes;
 pub mod members;
+pub mod metrics;
+pub mod offline;
+pub mod report;
+pub mod server;
+pub mod work;
+pub mod world;

@@ -1,0 +1,457 @@
+//! Act: brings about what was recorded. Nothing else writes.
+
+mod events;
+mod writes;
+
+pub use events::{Happening, tell_application, tell_migration};
+pub use writes::HubWrites;
+
+use crate::{
+    declared::Declared,
+    edge::{Edge, EdgeError, EndpointAddress},
+    hub::{Hub, Meta},
+    lanes::Lane,
+    members::{MemberError, Members},
+};
+use events::Events;
+use flambeau_crds::{
+    CloudProviderStatus, GamesApplication, GamesApplicationStatus, MemberClusterStatus, Migration,
+    MigrationStatus, SovereigntyPolicyStatus, application::PlacementRole,
+};
+use flambeau_planner::model::{ApplicationKey, Kind, Name};
+use kube::Api;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Endpoints by cluster.
+pub type Endpoints = BTreeMap<Name, Vec<EndpointAddress>>;
+
+/// One piece of work; doing it twice equals doing it once.
+#[derive(Debug)]
+pub enum Work {
+    /// Stores what was decided about an application.
+    Application {
+        /// Which.
+        key: ApplicationKey,
+        /// About the object.
+        meta: Meta,
+        /// Change of the finalizer.
+        finalizer: Finalizer,
+        /// Status to store.
+        status: Option<Box<GamesApplicationStatus>>,
+        /// Move to begin.
+        begin: Option<Box<Migration>>,
+        /// What to tell.
+        happenings: Vec<Happening>,
+    },
+    /// Stores how far a move is.
+    Migration {
+        /// Namespace and name of the Migration.
+        key: ApplicationKey,
+        /// About the object.
+        meta: Meta,
+        /// Status to store.
+        status: Box<MigrationStatus>,
+        /// What to tell.
+        happenings: Vec<Happening>,
+    },
+    /// Writes a copy.
+    Write {
+        /// Cluster.
+        cluster: Name,
+        /// Objects.
+        declared: Arc<Declared>,
+        /// Epoch of the copy.
+        epoch: i64,
+    },
+    /// Erases a copy.
+    Erase {
+        /// Application.
+        key: ApplicationKey,
+        /// Cluster.
+        cluster: Name,
+        /// Kinds that it may have.
+        kinds: BTreeSet<Kind>,
+        /// The application itself stays: its record is read again first.
+        replaced: bool,
+    },
+    /// Writes route, weights and endpoints.
+    Edge {
+        /// Application.
+        declared: Arc<Declared>,
+        /// Percentages by cluster.
+        weights: BTreeMap<Name, u8>,
+        /// Endpoints by cluster.
+        endpoints: Endpoints,
+    },
+    /// Takes an application off the edge.
+    RemoveEdge {
+        /// Application.
+        key: ApplicationKey,
+    },
+    /// Stores what was concluded about a provider.
+    Provider {
+        /// Which.
+        key: ApplicationKey,
+        /// About the object.
+        meta: Meta,
+        /// Change of the finalizer.
+        finalizer: Finalizer,
+        /// Status to store.
+        status: Option<Box<CloudProviderStatus>>,
+    },
+    /// Stores what was observed of a cluster.
+    Cluster {
+        /// Which.
+        key: ApplicationKey,
+        /// About the object.
+        meta: Meta,
+        /// Change of the finalizer.
+        finalizer: Finalizer,
+        /// Status to store.
+        status: Option<Box<MemberClusterStatus>>,
+    },
+    /// Stores what was concluded about a policy.
+    Policy {
+        /// Which.
+        key: ApplicationKey,
+        /// About the object.
+        meta: Meta,
+        /// Status to store.
+        status: Box<SovereigntyPolicyStatus>,
+    },
+}
+
+/// What to do about the finalizer of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finalizer {
+    /// Nothing.
+    Leave,
+    /// Put it on.
+    Protect,
+    /// Take it off: the object may go.
+    Release,
+}
+
+impl Work {
+    /// The lane that the work runs in.
+    pub fn lane(&self) -> Lane {
+        match self {
+            Work::Application { key, .. } => Lane::Application(key.clone()),
+            Work::Migration { key, .. } => Lane::Migration(key.clone()),
+            Work::Write {
+                declared, cluster, ..
+            } => Lane::Copy(declared.key.clone(), cluster.clone()),
+            Work::Erase { key, cluster, .. } => Lane::Copy(key.clone(), cluster.clone()),
+            Work::Edge { declared, .. } => Lane::Edge(declared.key.clone()),
+            Work::RemoveEdge { key } => Lane::Edge(key.clone()),
+            Work::Provider { key, .. } => Lane::Provider(key.name.clone()),
+            Work::Cluster { key, .. } => Lane::Cluster(key.name.clone()),
+            Work::Policy { key, .. } => Lane::Policy(key.name.clone()),
+        }
+    }
+}
+
+/// Why a piece of work was not done; it is due again.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// The hub did not take a write or answer a read.
+    #[error("hub: {0}")]
+    Hub(#[from] Box<kube::Error>),
+    /// A member did not take a write.
+    #[error("member: {0}")]
+    Member(#[from] MemberError),
+    /// The edge did not take a write.
+    #[error("edge: {0}")]
+    Edge(#[from] EdgeError),
+    /// The world changed right before an irreversible step.
+    #[error("the copy of {key} on {cluster} is not erased: {why}")]
+    NotConfirmed {
+        /// Application.
+        key: ApplicationKey,
+        /// Cluster.
+        cluster: Name,
+        /// What changed.
+        why: &'static str,
+    },
+}
+
+impl From<kube::Error> for ActError {
+    fn from(error: kube::Error) -> Self {
+        Self::Hub(Box::new(error))
+    }
+}
+
+/// Everything that writes.
+#[derive(Clone)]
+pub struct Actor<E> {
+    hub: Hub,
+    members: Members,
+    edge: E,
+    writes: HubWrites,
+    events: Events,
+    erased: Arc<Mutex<HashSet<(Name, ApplicationKey)>>>,
+    routed: Arc<Mutex<HashMap<ApplicationKey, Routed>>>,
+}
+
+/// What was last written to the edge for an application.
+#[derive(Clone, Debug, PartialEq)]
+struct Routed {
+    declared: Arc<Declared>,
+    weights: BTreeMap<Name, u8>,
+    endpoints: Endpoints,
+}
+
+impl<E: Edge> Actor<E> {
+    /// Writes through these, and nothing else.
+    pub fn new(hub: Hub, members: Members, edge: E, writes: HubWrites) -> Self {
+        let events = Events::new(hub.client.clone());
+        Self {
+            hub,
+            members,
+            edge,
+            writes,
+            events,
+            erased: Arc::default(),
+            routed: Arc::default(),
+        }
+    }
+
+    /// Whether the copy of an application that is gone from the hub was seen
+    /// to be gone from a cluster as well, by a fresh read.
+    pub fn erased(&self, cluster: &Name, key: &ApplicationKey) -> bool {
+        let erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
+        erased.contains(&(cluster.clone(), key.clone()))
+    }
+
+    /// Does one piece of work.
+    ///
+    /// # Errors
+    /// See [`ActError`]; the work is due again.
+    pub async fn perform(&self, work: Work) -> Result<(), ActError> {
+        let hub = &self.hub;
+        match work {
+            Work::Application {
+                key,
+                meta,
+                finalizer,
+                status,
+                begin,
+                happenings,
+            } => {
+                self.store_application(key, meta, finalizer, status, begin, happenings)
+                    .await
+            }
+            Work::Migration {
+                key,
+                meta,
+                status,
+                happenings,
+            } => {
+                self.writes
+                    .status(hub, &hub.migrations, &key, &meta, &status)
+                    .await?;
+                self.events.tell(happenings).await;
+                Ok(())
+            }
+            Work::Write {
+                cluster,
+                declared,
+                epoch,
+            } => Ok(self.members.apply(&cluster, &declared, epoch).await?),
+            Work::Erase {
+                key,
+                cluster,
+                kinds,
+                replaced,
+            } => {
+                if replaced {
+                    self.confirm_erasure(&key, &cluster).await?;
+                }
+                self.erase(&key, &cluster, &kinds).await
+            }
+            Work::Edge {
+                declared,
+                weights,
+                endpoints,
+            } => {
+                self.route(Routed {
+                    declared,
+                    weights,
+                    endpoints,
+                })
+                .await
+            }
+            Work::RemoveEdge { key } => Ok(self.edge.remove(&key).await?),
+            Work::Provider {
+                key,
+                meta,
+                finalizer,
+                status,
+            } => {
+                self.finalize(&hub.providers, &key, &meta, finalizer)
+                    .await?;
+                if let Some(status) = status {
+                    self.writes
+                        .status(hub, &hub.providers, &key, &meta, &status)
+                        .await?;
+                }
+                Ok(())
+            }
+            Work::Cluster {
+                key,
+                meta,
+                finalizer,
+                status,
+            } => {
+                if let Some(status) = status {
+                    self.writes
+                        .status(hub, &hub.clusters, &key, &meta, &status)
+                        .await?;
+                }
+                self.finalize(&hub.clusters, &key, &meta, finalizer).await
+            }
+            Work::Policy { key, meta, status } => Ok(self
+                .writes
+                .status(hub, &hub.policies, &key, &meta, &status)
+                .await?),
+        }
+    }
+
+    /// Whether the edge was written like this, and shows it.
+    pub fn edge_settled(
+        &self,
+        declared: &Arc<Declared>,
+        weights: &BTreeMap<Name, u8>,
+        endpoints: &Endpoints,
+    ) -> bool {
+        let routed = self.routed.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = routed.get(&declared.key).is_some_and(|routed| {
+            Arc::ptr_eq(&routed.declared, declared)
+                && routed.weights == *weights
+                && routed.endpoints == *endpoints
+        });
+        written
+            && endpoints.iter().all(|(cluster, addresses)| {
+                let ready = addresses.iter().filter(|address| address.ready).count();
+                self.edge.endpoints_at_edge(&declared.key, cluster) == ready
+            })
+    }
+
+    async fn route(&self, wanted: Routed) -> Result<(), ActError> {
+        self.edge
+            .apply(&wanted.declared, &wanted.weights, &wanted.endpoints)
+            .await?;
+        let mut routed = self.routed.lock().unwrap_or_else(PoisonError::into_inner);
+        routed.insert(wanted.declared.key.clone(), wanted);
+        Ok(())
+    }
+
+    async fn erase(
+        &self,
+        key: &ApplicationKey,
+        cluster: &Name,
+        kinds: &BTreeSet<Kind>,
+    ) -> Result<(), ActError> {
+        self.members.erase(cluster, key, kinds).await?;
+        if self.hub.applications.get(key).is_none()
+            && self.members.verify_absent(cluster, key, kinds).await?
+        {
+            let mut erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
+            erased.insert((cluster.clone(), key.clone()));
+        }
+        Ok(())
+    }
+
+    async fn store_application(
+        &self,
+        key: ApplicationKey,
+        meta: Meta,
+        finalizer: Finalizer,
+        status: Option<Box<GamesApplicationStatus>>,
+        begin: Option<Box<Migration>>,
+        happenings: Vec<Happening>,
+    ) -> Result<(), ActError> {
+        let hub = &self.hub;
+        let store = async {
+            match &status {
+                Some(status) => {
+                    self.writes
+                        .status(hub, &hub.applications, &key, &meta, status)
+                        .await
+                }
+                None => Ok(()),
+            }
+        };
+        // Neither waits for the other: nothing is acted on before both are
+        // stored, because acting asks the cache for both.
+        let (stored, finalized) = futures::join!(
+            store,
+            self.finalize(&hub.applications, &key, &meta, finalizer)
+        );
+        stored?;
+        finalized?;
+        if let Some(migration) = begin {
+            self.writes
+                .create(hub, &hub.migrations, &key.namespace, &migration)
+                .await?;
+        }
+        self.events.tell(happenings).await;
+        Ok(())
+    }
+
+    async fn finalize<T: crate::hub::Entry>(
+        &self,
+        table: &crate::hub::Table<T>,
+        key: &ApplicationKey,
+        meta: &Meta,
+        finalizer: Finalizer,
+    ) -> Result<(), ActError>
+    where
+        <T::Object as kube::Resource>::Scope: writes::Scope<T::Object>,
+    {
+        match finalizer {
+            Finalizer::Leave => {}
+            Finalizer::Protect => self.writes.protect(&self.hub, table, key, meta).await?,
+            Finalizer::Release => self.writes.release(&self.hub, table, key, meta).await?,
+        }
+        Ok(())
+    }
+
+    /// Reads the record again, from the API server and not from a cache, and
+    /// asks the replacement itself, right before a copy is erased for good.
+    async fn confirm_erasure(&self, key: &ApplicationKey, cluster: &Name) -> Result<(), ActError> {
+        let not_confirmed = |why| ActError::NotConfirmed {
+            key: key.clone(),
+            cluster: cluster.clone(),
+            why,
+        };
+        let api: Api<GamesApplication> = Api::namespaced(self.hub.client.clone(), &key.namespace);
+        let Some(application) = api.get_opt(&key.name).await? else {
+            return Err(not_confirmed("the application is gone from the hub"));
+        };
+        let placements = application
+            .status
+            .map(|status| status.placements)
+            .unwrap_or_default();
+        let kept = placements.iter().any(|placement| {
+            *placement.cluster == **cluster && placement.role == PlacementRole::Active
+        });
+        if kept {
+            return Err(not_confirmed("it is recorded as active"));
+        }
+        let Some(active) = placements
+            .iter()
+            .find(|placement| placement.role == PlacementRole::Active)
+        else {
+            return Err(not_confirmed("no other copy is recorded as active"));
+        };
+        if self.members.serves(&active.cluster, key).await? {
+            Ok(())
+        } else {
+            Err(not_confirmed("the active copy is not ready"))
+        }
+    }
+}

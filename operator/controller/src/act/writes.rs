@@ -1,0 +1,202 @@
+//! Writes to Flambeau's own kinds on the hub. Every answer goes into the
+//! cache at once, so that the next plan sees what the last one stored.
+
+use crate::hub::{Entry, Hub, Meta, Table};
+use flambeau_crds::{FIELD_MANAGER, FINALIZER};
+use flambeau_planner::model::ApplicationKey;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Error, Resource,
+    api::{Patch, PatchParams, PostParams},
+    core::ClusterResourceScope,
+};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// What was written to the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Label {
+    kind: String,
+    verb: &'static str,
+    result: &'static str,
+}
+
+/// Writes, counted.
+#[derive(Clone, Debug, Default)]
+pub struct HubWrites(Family<Label, Counter>);
+
+/// The API of one kind, in the namespace of an object if it has one.
+pub trait Scope<K: Resource> {
+    /// An API for the object.
+    fn api(client: Client, namespace: &str) -> Api<K>;
+}
+
+impl<K: Resource<Scope = ClusterResourceScope, DynamicType = ()>> Scope<K>
+    for ClusterResourceScope
+{
+    fn api(client: Client, _: &str) -> Api<K> {
+        Api::all(client)
+    }
+}
+
+impl<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>> Scope<K>
+    for NamespaceResourceScope
+{
+    fn api(client: Client, namespace: &str) -> Api<K> {
+        Api::namespaced(client, namespace)
+    }
+}
+
+impl HubWrites {
+    /// Exports the counters.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "hub_writes",
+            "Writes to Flambeau's own kinds on the hub",
+            self.0.clone(),
+        );
+    }
+
+    /// Stores a whole status, unless the object was replaced by another of
+    /// the same name.
+    ///
+    /// # Errors
+    /// Whatever the API server says; an object that is gone is no error.
+    pub async fn status<E: Entry>(
+        &self,
+        hub: &Hub,
+        table: &Table<E>,
+        key: &ApplicationKey,
+        meta: &Meta,
+        status: &impl Serialize,
+    ) -> Result<(), Error>
+    where
+        <E::Object as Resource>::Scope: Scope<E::Object>,
+    {
+        let status = serde_json::to_value(status).map_err(Error::SerdeError)?;
+        let patch = json!([
+            { "op": "test", "path": "/metadata/uid", "value": meta.uid },
+            { "op": "add", "path": "/status", "value": status },
+        ]);
+        let api = <E::Object as Resource>::Scope::api(hub.client.clone(), &key.namespace);
+        let patch = json_patch(patch)?;
+        let answer = api.patch_status(&key.name, &params(), &patch).await;
+        self.take("patch_status", table, answer)
+    }
+
+    /// Puts Flambeau's finalizer on an object.
+    ///
+    /// # Errors
+    /// Whatever the API server says; an object that is gone is no error.
+    pub async fn protect<E: Entry>(
+        &self,
+        hub: &Hub,
+        table: &Table<E>,
+        key: &ApplicationKey,
+        meta: &Meta,
+    ) -> Result<(), Error>
+    where
+        <E::Object as Resource>::Scope: Scope<E::Object>,
+    {
+        // Server-side apply: finalizers are a set, each manager owns its own.
+        let object = json!({
+            "apiVersion": E::Object::api_version(&()),
+            "kind": E::Object::kind(&()),
+            "metadata": { "name": &*key.name, "uid": meta.uid, "finalizers": [FINALIZER] },
+        });
+        let api = <E::Object as Resource>::Scope::api(hub.client.clone(), &key.namespace);
+        let answer = api
+            .patch(&key.name, &params().force(), &Patch::Apply(object))
+            .await;
+        self.take("protect", table, answer)
+    }
+
+    /// Takes Flambeau's finalizer off an object.
+    ///
+    /// # Errors
+    /// Whatever the API server says; an object that is gone is no error.
+    pub async fn release<E: Entry>(
+        &self,
+        hub: &Hub,
+        table: &Table<E>,
+        key: &ApplicationKey,
+        meta: &Meta,
+    ) -> Result<(), Error>
+    where
+        <E::Object as Resource>::Scope: Scope<E::Object>,
+    {
+        let object = json!({
+            "apiVersion": E::Object::api_version(&()),
+            "kind": E::Object::kind(&()),
+            "metadata": { "name": &*key.name, "uid": meta.uid, "finalizers": [] },
+        });
+        let api = <E::Object as Resource>::Scope::api(hub.client.clone(), &key.namespace);
+        let answer = api
+            .patch(&key.name, &params().force(), &Patch::Apply(object))
+            .await;
+        self.take("release", table, answer)
+    }
+
+    /// Creates an object; one that is there already is no error.
+    ///
+    /// # Errors
+    /// Whatever the API server says.
+    pub async fn create<E: Entry>(
+        &self,
+        hub: &Hub,
+        table: &Table<E>,
+        namespace: &str,
+        object: &E::Object,
+    ) -> Result<(), Error>
+    where
+        E::Object: Serialize,
+        <E::Object as Resource>::Scope: Scope<E::Object>,
+    {
+        let api = <E::Object as Resource>::Scope::api(hub.client.clone(), namespace);
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        match api.create(&params, object).await {
+            Err(Error::Api(status)) if status.code == 409 => Ok(()),
+            answer => self.take("create", table, answer),
+        }
+    }
+
+    fn take<E: Entry>(
+        &self,
+        verb: &'static str,
+        table: &Table<E>,
+        answer: Result<E::Object, Error>,
+    ) -> Result<(), Error> {
+        let result = if answer.is_ok() { "success" } else { "error" };
+        let kind = E::Object::kind(&()).into_owned();
+        self.0.get_or_create(&Label { kind, verb, result }).inc();
+        match answer {
+            Ok(object) => {
+                table.upsert(object);
+                Ok(())
+            }
+            Err(Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+fn json_patch(operations: Value) -> Result<Patch<()>, Error> {
+    serde_json::from_value(operations)
+        .map(Patch::Json)
+        .map_err(Error::SerdeError)
+}

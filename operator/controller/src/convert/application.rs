@@ -1,0 +1,181 @@
+//! Applications: the specification for the planner, the objects for members.
+
+use crate::declared::{Declared, DeclaredObject, DeclaredTraffic};
+use flambeau_crds::{GamesApplication, application::MigrationStrategy};
+use flambeau_planner::model::{ApplicationKey, ApplicationSpec, Kind, Name, Strategy};
+use jiff::SignedDuration;
+use kube::ResourceExt;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt::Write,
+    sync::Arc,
+};
+
+/// The objects of an application, taken out of its specification; or what
+/// cannot be used, with the field and the remedy.
+pub fn declared(object: &mut GamesApplication) -> Result<Declared, String> {
+    let key = key(object);
+    let uid = object.uid().unwrap_or_default();
+    let resources = std::mem::take(&mut object.spec.resources);
+    let mut seen = HashSet::new();
+    let mut objects = Vec::with_capacity(resources.len());
+    for (index, manifest) in resources.into_iter().enumerate() {
+        let declared = declared_object(index, manifest, &key.namespace)?;
+        if !seen.insert((declared.kind.clone(), declared.name.clone())) {
+            return Err(format!(
+                "spec.resources[{index}]: {} {} is declared twice: remove one of them",
+                declared.kind, declared.name
+            ));
+        }
+        objects.push(declared);
+    }
+    let traffic = object
+        .spec
+        .traffic
+        .as_ref()
+        .map(|traffic| {
+            let service = traffic.service.name.as_str();
+            let exists = objects.iter().any(|object| &*object.kind.kind == "Service" && &*object.name == service);
+            let port = u16::try_from(traffic.service.port).ok();
+            match (exists, port) {
+                (true, Some(port)) => Ok(DeclaredTraffic {
+                    hostnames: traffic.hostnames.iter().map(|hostname| hostname.0.clone()).collect(),
+                    service: service.into(),
+                    port,
+                }),
+                (false, _) => Err(format!(
+                    "spec.traffic.service.name: no Service {service} is among spec.resources: add it, or name another"
+                )),
+                (true, None) => Err("spec.traffic.service.port: must be a port number up to 65535".to_owned()),
+            }
+        })
+        .transpose()?;
+    Ok(Declared {
+        key,
+        uid,
+        objects,
+        traffic,
+    })
+}
+
+fn declared_object(
+    index: usize,
+    mut manifest: Value,
+    namespace: &str,
+) -> Result<DeclaredObject, String> {
+    let text = |pointer: &str| {
+        manifest
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    let missing = |field: &str| format!("spec.resources[{index}].{field}: must be set");
+    let api_version = text("/apiVersion").ok_or_else(|| missing("apiVersion"))?;
+    let kind = text("/kind").ok_or_else(|| missing("kind"))?;
+    let name = text("/metadata/name").ok_or_else(|| missing("metadata.name"))?;
+    if let Some(other) = text("/metadata/namespace").filter(|other| other != namespace) {
+        return Err(format!(
+            "spec.resources[{index}].metadata.namespace: is {other}, but an application lives in its own namespace {namespace}: remove the field"
+        ));
+    }
+    if let Some(object) = manifest.as_object_mut() {
+        object.remove("status");
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            for field in [
+                "namespace",
+                "creationTimestamp",
+                "resourceVersion",
+                "uid",
+                "generation",
+                "managedFields",
+                "selfLink",
+            ] {
+                metadata.remove(field);
+            }
+        }
+    }
+    let digest = digest(&manifest);
+    Ok(DeclaredObject {
+        kind: Kind {
+            api_version: api_version.into(),
+            kind: kind.into(),
+        },
+        name: name.into(),
+        manifest: Arc::new(manifest),
+        digest: digest.into(),
+    })
+}
+
+/// The first half of SHA-256 over the manifest with sorted keys, in
+/// hexadecimal: enough to tell one version of a manifest from the next.
+fn digest(manifest: &Value) -> String {
+    let hash = Sha256::digest(manifest.to_string());
+    hash.iter()
+        .take(16)
+        .fold(String::with_capacity(32), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// Namespace and name of an application.
+pub fn key(object: &GamesApplication) -> ApplicationKey {
+    ApplicationKey {
+        namespace: object.namespace().unwrap_or_default().into(),
+        name: object.name_any().into(),
+    }
+}
+
+/// What the planner needs to know of an application.
+pub fn application_spec(
+    object: &GamesApplication,
+    declared: Result<&Declared, &String>,
+) -> ApplicationSpec {
+    let spec = &object.spec;
+    ApplicationSpec {
+        key: key(object),
+        sensitivity: super::sensitivity(spec.sensitivity),
+        criticality: super::criticality(spec.criticality),
+        kinds: declared.map(kinds).unwrap_or_default(),
+        traffic: spec.traffic.is_some(),
+        preferred: spec
+            .placement
+            .iter()
+            .flat_map(|placement| &placement.preferred_clusters)
+            .map(|name| Name::from(name.as_str()))
+            .collect(),
+        strategy: strategy(spec.migration.clone().unwrap_or_default()),
+        depends_on: spec
+            .depends_on
+            .iter()
+            .map(|name| Name::from(name.as_str()))
+            .collect(),
+        invalid: declared.err().cloned(),
+    }
+}
+
+fn kinds(declared: &Declared) -> BTreeSet<Kind> {
+    declared
+        .objects
+        .iter()
+        .map(|object| object.kind.clone())
+        .collect()
+}
+
+fn strategy(strategy: MigrationStrategy) -> Strategy {
+    let seconds = |value: i32| SignedDuration::from_secs(i64::from(value));
+    Strategy {
+        stages: strategy
+            .stages
+            .iter()
+            .map(|stage| u8::try_from(*stage).unwrap_or(100).min(100))
+            .collect(),
+        stage: seconds(strategy.stage_seconds),
+        soak: seconds(strategy.soak_seconds),
+        drain: seconds(strategy.drain_seconds),
+        ready_timeout: seconds(strategy.ready_timeout_seconds),
+    }
+}

@@ -1,0 +1,164 @@
+//! The loop: observe -> decide -> act -> report, whenever something changed.
+
+use crate::{
+    act::{Actor, HubWrites, Work},
+    dirty::Dirty,
+    edge::Edge,
+    hub::Hub,
+    lanes::Lanes,
+    members::Members,
+    metrics::Metrics,
+    report,
+    work::Due,
+    world,
+};
+use flambeau_planner::{model::Settings, plan};
+use jiff::Timestamp;
+use std::time::{Duration, Instant};
+use tokio::{sync::watch, task::JoinSet};
+
+/// A plan may take at most one part in this many of the time, however fast
+/// changes come.
+const PLANNING_SHARE: u32 = 4;
+
+/// How long work under way gets to end when the operator is asked to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Everything that the loop needs.
+pub struct Engine<E> {
+    hub: Hub,
+    members: Members,
+    edge: E,
+    settings: Settings,
+    dirty: Dirty,
+    actor: Actor<E>,
+    lanes: Lanes,
+    metrics: Metrics,
+    tasks: JoinSet<()>,
+}
+
+impl<E: Edge> Engine<E> {
+    /// A loop that has not begun.
+    pub fn new(
+        hub: Hub,
+        members: Members,
+        edge: E,
+        settings: Settings,
+        dirty: Dirty,
+        writes: HubWrites,
+        metrics: Metrics,
+    ) -> Self {
+        let actor = Actor::new(hub.clone(), members.clone(), edge.clone(), writes);
+        Self {
+            hub,
+            members,
+            edge,
+            settings,
+            dirty,
+            actor,
+            lanes: Lanes::default(),
+            metrics,
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Runs until asked to stop; then lets work under way end.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut rest = Duration::ZERO;
+        loop {
+            let until = self.alarm();
+            tokio::select! {
+                () = self.dirty.wait() => {}
+                () = sleep_until(until) => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+            while self.tasks.try_join_next().is_some() {}
+            tokio::time::sleep(rest).await;
+            rest = self.pass() * (PLANNING_SHARE - 1);
+        }
+        tracing::info!(
+            under_way = self.tasks.len(),
+            "stopping: work under way ends first"
+        );
+        let drained = tokio::time::timeout(GRACE, async {
+            while self.tasks.join_next().await.is_some() {}
+        })
+        .await;
+        if drained.is_err() {
+            tracing::warn!(
+                left = self.tasks.len(),
+                "work was cut off; it is done again after the start"
+            );
+        }
+    }
+
+    fn alarm(&self) -> Option<Instant> {
+        let planned = self.metrics.wake_at().map(|at| {
+            let wait = at.duration_since(Timestamp::now());
+            Instant::now() + Duration::try_from(wait).unwrap_or(Duration::ZERO)
+        });
+        planned.into_iter().chain(self.lanes.next_rested()).min()
+    }
+
+    /// One pass; returns how long the thinking took.
+    fn pass(&mut self) -> Duration {
+        if !self.hub.synced() {
+            return Duration::ZERO;
+        }
+        let started = Instant::now();
+        let now = Timestamp::now();
+        let snapshot = world::snapshot(&self.hub, &self.members, &self.edge, &self.settings);
+        self.edge.watch_requests(world::moving(&snapshot));
+        let plan = plan(&snapshot, now);
+        let due = Due {
+            hub: &self.hub,
+            members: &self.members,
+            edge: &self.edge,
+            actor: &self.actor,
+            snapshot: &snapshot,
+            plan: &plan,
+            now,
+        };
+        let mut work = due.applications();
+        work.extend(due.pending_erasures());
+        work.extend(report::facts(
+            &self.hub,
+            &self.members,
+            &self.actor,
+            &snapshot,
+            &plan,
+            now,
+        ));
+        let spent = started.elapsed();
+        self.metrics.planned(&snapshot, plan, spent);
+        for work in work {
+            self.start(work);
+        }
+        spent
+    }
+
+    fn start(&mut self, work: Work) {
+        let Some(held) = self.lanes.take(work.lane()) else {
+            return;
+        };
+        let (actor, dirty) = (self.actor.clone(), self.dirty.clone());
+        self.tasks.spawn(async move {
+            let lane = work.lane();
+            match actor.perform(work).await {
+                Ok(()) => held.succeed(),
+                Err(error) => {
+                    tracing::warn!(?lane, %error, "work is not done yet, it is tried again");
+                    drop(held);
+                }
+            }
+            dirty.mark();
+        });
+    }
+}
+
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,122 @@
+//! The hub as the operator sees it: a cache of Flambeau's own kinds, fed by
+//! watches and by the answers to its own writes.
+
+mod credentials;
+mod entries;
+mod table;
+mod watch;
+
+pub use entries::{
+    ApplicationEntry, ClusterEntry, Entry, Meta, MigrationEntry, PolicyEntry, ProviderEntry,
+};
+pub use table::Table;
+
+use crate::{dirty::Dirty, members::Members};
+use credentials::Credentials;
+use flambeau_planner::model::Kind;
+use kube::Client;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, RwLock},
+};
+use tokio::task::JoinSet;
+
+/// Caches of the five kinds on the hub.
+#[derive(Clone)]
+pub struct Hub {
+    /// A client of the hub.
+    pub client: Client,
+    /// CloudProviders.
+    pub providers: Arc<Table<ProviderEntry>>,
+    /// MemberClusters.
+    pub clusters: Arc<Table<ClusterEntry>>,
+    /// SovereigntyPolicies.
+    pub policies: Arc<Table<PolicyEntry>>,
+    /// GamesApplications.
+    pub applications: Arc<Table<ApplicationEntry>>,
+    /// Migrations.
+    pub migrations: Arc<Table<MigrationEntry>>,
+    kinds: Arc<RwLock<BTreeSet<Kind>>>,
+}
+
+impl Hub {
+    /// Empty caches; [`Hub::watch`] fills them.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            providers: Arc::default(),
+            clusters: Arc::default(),
+            policies: Arc::default(),
+            applications: Arc::default(),
+            migrations: Arc::default(),
+            kinds: Arc::default(),
+        }
+    }
+
+    /// Starts the watches. Members learn what is declared and how they are
+    /// reached as soon as it is known here.
+    pub fn watch(&self, members: &Members, dirty: &Dirty) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let client = || self.client.clone();
+        tasks.spawn(watch::watch(
+            client(),
+            Arc::clone(&self.providers),
+            dirty.clone(),
+            |_, _| {},
+        ));
+        tasks.spawn(watch::watch(
+            client(),
+            Arc::clone(&self.policies),
+            dirty.clone(),
+            |_, _| {},
+        ));
+        tasks.spawn(watch::watch(
+            client(),
+            Arc::clone(&self.migrations),
+            dirty.clone(),
+            |_, _| {},
+        ));
+        let mut credentials = Credentials::new(client(), members.clone(), dirty.clone());
+        tasks.spawn(watch::watch(
+            client(),
+            Arc::clone(&self.clusters),
+            dirty.clone(),
+            move |key: &entries::ObjectKey, entry| credentials.follow(&key.name, entry),
+        ));
+        let (members, kinds) = (members.clone(), Arc::clone(&self.kinds));
+        tasks.spawn(watch::watch(
+            client(),
+            Arc::clone(&self.applications),
+            dirty.clone(),
+            move |key, entry: Option<&ApplicationEntry>| match entry {
+                None => members.undeclare(key),
+                Some(entry) => {
+                    if let Ok(declared) = &entry.declared {
+                        announce_kinds(&kinds, entry, &members);
+                        members.declare(Arc::clone(declared));
+                    }
+                }
+            },
+        ));
+        tasks
+    }
+
+    /// Whether every kind was listed once: before that, what is not there is
+    /// unknown, not absent.
+    pub fn synced(&self) -> bool {
+        self.providers.synced()
+            && self.clusters.synced()
+            && self.policies.synced()
+            && self.applications.synced()
+            && self.migrations.synced()
+    }
+}
+
+fn announce_kinds(known: &RwLock<BTreeSet<Kind>>, entry: &ApplicationEntry, members: &Members) {
+    let all_known = |known: &BTreeSet<Kind>| known.is_superset(&entry.spec.kinds);
+    let news = known.read().is_ok_and(|known| !all_known(&known));
+    if news && let Ok(mut known) = known.write() {
+        known.extend(entry.spec.kinds.iter().cloned());
+        members.watch_kinds(&known);
+    }
+}

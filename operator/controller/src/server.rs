@@ -1,0 +1,70 @@
+//! Health and metrics over HTTP.
+
+use crate::hub::Hub;
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use std::{net::SocketAddr, sync::Arc};
+use tokio::{net::TcpListener, sync::watch};
+
+/// Content type of the OpenMetrics text format
+/// (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone)]
+struct Shared {
+    hub: Hub,
+    registry: Arc<Registry>,
+}
+
+/// Serves `/healthz` (the process answers), `/readyz` (the hub was listed)
+/// and `/metrics` until asked to stop.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn serve(
+    listen: SocketAddr,
+    hub: Hub,
+    registry: Registry,
+    mut stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(Shared {
+            hub,
+            registry: Arc::new(registry),
+        });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move {
+            // The sender never goes before the server; if it did, that too
+            // would mean to stop.
+            let _ = stop.wait_for(|stop| *stop).await;
+        })
+        .await
+}
+
+async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
+    if shared.hub.synced() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the hub was not listed yet\n",
+        )
+    }
+}
+
+async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
+    let mut text = String::new();
+    match encode(&mut text, &shared.registry) {
+        Ok(()) => (StatusCode::OK, [("content-type", OPEN_METRICS)], text),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [("content-type", "text/plain")],
+            error.to_string(),
+        ),
+    }
+}

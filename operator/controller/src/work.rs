@@ -1,0 +1,357 @@
+//! What is due: the plan held against what is stored and observed. Pure but
+//! for reads of the caches.
+
+use crate::{
+    act::{Actor, Finalizer, Work, tell_application, tell_migration},
+    convert,
+    edge::Edge,
+    hub::{ApplicationEntry, Hub},
+    members::Members,
+    report,
+};
+use flambeau_crds::{
+    APPLICATION_LABEL, Migration, MigrationSpec,
+    migration::{MigrationTrigger, MigrationType},
+};
+use flambeau_planner::{
+    ApplicationPlan, Plan,
+    desired::Copy,
+    fleet::Decision,
+    model::{Application, ApplicationKey, Kind, Name, Role, Snapshot},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, api::ObjectMeta};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// What work is derived from.
+pub struct Due<'a, E> {
+    /// Caches of the hub.
+    pub hub: &'a Hub,
+    /// Members.
+    pub members: &'a Members,
+    /// The edge.
+    pub edge: &'a E,
+    /// What was done before.
+    pub actor: &'a Actor<E>,
+    /// What the plan was made from.
+    pub snapshot: &'a Snapshot,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl<E: Edge> Due<'_, E> {
+    /// Everything that is due for applications and their moves.
+    pub fn applications(&self) -> Vec<Work> {
+        let mut work = Vec::new();
+        self.hub.applications.read(|entries| {
+            for (application, planned) in self
+                .snapshot
+                .applications
+                .iter()
+                .zip(&self.plan.applications)
+            {
+                if let Some(entry) = entries.get(&planned.key) {
+                    work.extend(self.record(entry, application, planned));
+                    // Nothing is acted on before the finalizer guards it.
+                    if entry.meta.protected {
+                        self.copies(entry, application, planned, &mut work);
+                        work.extend(self.edge(entry, application, planned));
+                    }
+                }
+            }
+        });
+        work.extend(self.migrations());
+        work
+    }
+
+    fn record(
+        &self,
+        entry: &ApplicationEntry,
+        application: &Application,
+        planned: &ApplicationPlan,
+    ) -> Option<Work> {
+        let finalizer = match (application.deleting, entry.meta.protected) {
+            (false, false) => Finalizer::Protect,
+            (true, true) if self.may_go(application, planned) => Finalizer::Release,
+            _ => Finalizer::Leave,
+        };
+        let moving_to = application
+            .migrations
+            .first()
+            .map(|migration| migration.to.to_string());
+        let status = planned.report.then(|| {
+            convert::application_status(
+                planned,
+                &entry.status,
+                entry.meta.generation,
+                moving_to,
+                self.now,
+            )
+        });
+        let status = status.filter(|status| *status != *entry.status);
+        let begin = self.begin(entry, planned);
+        if status.is_none() && begin.is_none() && finalizer == Finalizer::Leave {
+            return None;
+        }
+        let happenings = status
+            .as_ref()
+            .map(|status| tell_application(&planned.key, &entry.meta.uid, &entry.status, status))
+            .unwrap_or_default();
+        Some(Work::Application {
+            key: planned.key.clone(),
+            meta: entry.meta.clone(),
+            finalizer,
+            status: status.map(Box::new),
+            begin,
+            happenings,
+        })
+    }
+
+    /// An application that is being deleted goes when every copy is known to
+    /// be erased, or is remembered by a cluster that does not answer.
+    fn may_go(&self, application: &Application, planned: &ApplicationPlan) -> bool {
+        let remembered = |cluster: &Name| {
+            let key = ApplicationKey {
+                namespace: "".into(),
+                name: cluster.clone(),
+            };
+            self.hub.clusters.get(&key).is_none_or(|entry| {
+                report::unreachable(self.snapshot, cluster)
+                    && entry
+                        .object
+                        .status
+                        .iter()
+                        .flat_map(|status| &status.pending_erasures)
+                        .any(|erasure| report::erasure_key(erasure) == planned.key)
+            })
+        };
+        let gone = planned
+            .record
+            .placements
+            .iter()
+            .all(|placement| remembered(&placement.cluster));
+        let routed = application.spec.traffic && !application.edge.weights.is_empty();
+        gone && !routed
+    }
+
+    fn begin(&self, entry: &ApplicationEntry, planned: &ApplicationPlan) -> Option<Box<Migration>> {
+        let Decision::Move {
+            from,
+            to,
+            migration,
+            reason,
+        } = &planned.decision
+        else {
+            return None;
+        };
+        let key = ApplicationKey {
+            namespace: planned.key.namespace.clone(),
+            name: migration.clone(),
+        };
+        if self.hub.migrations.get(&key).is_some() {
+            return None;
+        }
+        let owner = OwnerReference {
+            api_version: flambeau_crds::GamesApplication::api_version(&()).into_owned(),
+            kind: flambeau_crds::GamesApplication::kind(&()).into_owned(),
+            name: planned.key.name.to_string(),
+            uid: entry.meta.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(false),
+        };
+        let label = (APPLICATION_LABEL.to_owned(), planned.key.name.to_string());
+        Some(Box::new(Migration {
+            metadata: ObjectMeta {
+                name: Some(migration.to_string()),
+                namespace: Some(planned.key.namespace.to_string()),
+                labels: Some([label].into()),
+                owner_references: Some(vec![owner]),
+                ..ObjectMeta::default()
+            },
+            spec: MigrationSpec {
+                application: planned.key.name.to_string(),
+                type_: MigrationType::Relocate,
+                from: from.to_string(),
+                to: to.to_string(),
+                trigger: MigrationTrigger::Policy,
+                reason: shorten(reason, 1024),
+                pause: false,
+                abort: false,
+            },
+            status: None,
+        }))
+    }
+
+    fn copies(
+        &self,
+        entry: &ApplicationEntry,
+        application: &Application,
+        planned: &ApplicationPlan,
+        work: &mut Vec<Work>,
+    ) {
+        for (cluster, copy) in &planned.desired.copies {
+            let observed = application.copies.get(cluster);
+            let Some(observed) = observed.filter(|observed| observed.observed) else {
+                continue;
+            };
+            match (copy, &entry.declared) {
+                (Copy::Present { epoch }, Ok(declared)) if !observed.settled() => {
+                    work.push(Work::Write {
+                        cluster: cluster.clone(),
+                        declared: Arc::clone(declared),
+                        epoch: *epoch,
+                    })
+                }
+                (Copy::Absent, _) if !observed.absent() => work.push(Work::Erase {
+                    key: planned.key.clone(),
+                    cluster: cluster.clone(),
+                    kinds: entry.spec.kinds.clone(),
+                    replaced: !application.deleting && was_serving(application, cluster),
+                }),
+                _ => {}
+            }
+        }
+    }
+
+    fn edge(
+        &self,
+        entry: &ApplicationEntry,
+        application: &Application,
+        planned: &ApplicationPlan,
+    ) -> Option<Work> {
+        let key = &planned.key;
+        if !self.edge.synced() {
+            return None;
+        }
+        let weights = &planned.desired.weights;
+        if weights.is_empty() {
+            let routed = !application.edge.weights.is_empty();
+            return routed.then(|| Work::RemoveEdge { key: key.clone() });
+        }
+        let declared = entry.declared.as_ref().ok()?;
+        // What is not observed is not known to be gone: the edge keeps the
+        // endpoints that it has.
+        let known = |cluster: &Name| {
+            application
+                .copies
+                .get(cluster)
+                .is_some_and(|copy| copy.observed)
+        };
+        if !weights.keys().all(known) {
+            return None;
+        }
+        let endpoints = weights
+            .keys()
+            .map(|cluster| (cluster.clone(), self.members.endpoints(cluster, key)))
+            .collect();
+        let settled = application.edge.weights == *weights
+            && self.actor.edge_settled(declared, weights, &endpoints);
+        (!settled).then(|| Work::Edge {
+            declared: Arc::clone(declared),
+            weights: weights.clone(),
+            endpoints,
+        })
+    }
+
+    fn migrations(&self) -> Vec<Work> {
+        let mut work = Vec::new();
+        self.hub.migrations.read(|entries| {
+            for planned in &self.plan.applications {
+                for (name, record) in &planned.migrations {
+                    let key = ApplicationKey {
+                        namespace: planned.key.namespace.clone(),
+                        name: name.clone(),
+                    };
+                    let Some(entry) = entries.get(&key) else {
+                        continue;
+                    };
+                    let status = convert::migration_status(
+                        record,
+                        &entry.status,
+                        entry.meta.generation,
+                        entry.spec.pause,
+                        self.now,
+                    );
+                    if status != *entry.status {
+                        work.push(Work::Migration {
+                            happenings: tell_migration(
+                                &key,
+                                &entry.meta.uid,
+                                &entry.status,
+                                &status,
+                            ),
+                            key,
+                            meta: entry.meta.clone(),
+                            status: Box::new(status),
+                        });
+                    }
+                }
+            }
+        });
+        work
+    }
+
+    /// Copies of applications that were deleted while a cluster did not
+    /// answer, now that it does.
+    pub fn pending_erasures(&self) -> Vec<Work> {
+        let mut work = Vec::new();
+        self.hub.clusters.read(|entries| {
+            for (cluster, entry) in entries {
+                let reachable = self.members.observes(&cluster.name);
+                let pending = entry
+                    .object
+                    .status
+                    .iter()
+                    .flat_map(|status| &status.pending_erasures);
+                for erasure in pending.filter(|_| reachable) {
+                    let key = report::erasure_key(erasure);
+                    let kinds: BTreeSet<Kind> = erasure
+                        .kinds
+                        .iter()
+                        .map(|kind| Kind {
+                            api_version: kind.api_version.as_str().into(),
+                            kind: kind.kind.as_str().into(),
+                        })
+                        .collect();
+                    if !self.placed_again(&key, &cluster.name) {
+                        work.push(Work::Erase {
+                            key,
+                            cluster: cluster.name.clone(),
+                            kinds,
+                            replaced: false,
+                        });
+                    }
+                }
+            }
+        });
+        work
+    }
+
+    fn placed_again(&self, key: &ApplicationKey, cluster: &str) -> bool {
+        self.hub
+            .applications
+            .get(key)
+            .is_some_and(|entry| entry.record.on(cluster).is_some())
+    }
+}
+
+/// Whether a copy may have served before: everything but the target of a move
+/// that was walked back.
+fn was_serving(application: &Application, cluster: &str) -> bool {
+    application
+        .migrations
+        .first()
+        .is_none_or(|migration| *migration.from == *cluster)
+        && application
+            .record
+            .placements
+            .iter()
+            .any(|placement| placement.role == Role::Active)
+}
+
+fn shorten(text: &str, limit: usize) -> String {
+    text.chars().take(limit).collect()
+}

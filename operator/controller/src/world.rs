@@ -1,0 +1,191 @@
+//! Observe: the caches of the hub, the members and the edge, put together
+//! into one snapshot.
+
+use crate::{
+    convert,
+    edge::Edge,
+    hub::{ApplicationEntry, Hub, MigrationEntry},
+    members::Members,
+};
+use flambeau_planner::model::{
+    Application, ApplicationKey, ApplicationRecord, CopyObservation, EdgeObservation, Migration,
+    Name, Settings, Snapshot,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// Moves of one application, and how many were ever begun.
+#[derive(Default)]
+struct Moves {
+    open: Vec<(Option<jiff::Timestamp>, Migration)>,
+    begun: i64,
+}
+
+/// The whole fleet, as last observed.
+pub fn snapshot<E: Edge>(hub: &Hub, members: &Members, edge: &E, settings: &Settings) -> Snapshot {
+    let clusters = hub.clusters.read(|entries| {
+        entries
+            .iter()
+            .map(|(key, entry)| {
+                let reach = members.reach(&key.name);
+                let kinds = members.kinds(&key.name);
+                (
+                    key.name.clone(),
+                    Arc::new(convert::cluster(&entry.object, reach, kinds)),
+                )
+            })
+            .collect()
+    });
+    let mut moves = moves(hub);
+    let applications = hub.applications.read(|entries| {
+        entries
+            .iter()
+            .map(|(key, entry)| {
+                application(
+                    key,
+                    entry,
+                    moves.remove(key).unwrap_or_default(),
+                    members,
+                    edge,
+                )
+            })
+            .collect()
+    });
+    Snapshot {
+        providers: hub.providers.read(|entries| {
+            entries
+                .iter()
+                .map(|(key, entry)| (key.name.clone(), Arc::clone(&entry.facts)))
+                .collect()
+        }),
+        policies: hub.policies.read(|entries| {
+            let binding = entries.iter().filter(|(_, entry)| !entry.meta.deleting);
+            binding
+                .map(|(key, entry)| (key.name.clone(), Arc::clone(&entry.policy)))
+                .collect()
+        }),
+        clusters,
+        applications,
+        settings: settings.clone(),
+    }
+}
+
+fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
+    let mut moves: HashMap<ApplicationKey, Moves> = HashMap::new();
+    hub.migrations.read(|entries| {
+        for (key, entry) in entries {
+            let application = ApplicationKey {
+                namespace: key.namespace.clone(),
+                name: entry.spec.application.as_str().into(),
+            };
+            let moves = moves.entry(application).or_default();
+            moves.begun = moves.begun.max(number(&key.name, &entry.spec.application));
+            if !entry.record.done() {
+                moves
+                    .open
+                    .push((entry.meta.created, migration(&key.name, entry)));
+            }
+        }
+    });
+    for moves in moves.values_mut() {
+        moves.open.sort_by(|(one, first), (other, second)| {
+            (one, &first.name).cmp(&(other, &second.name))
+        });
+    }
+    moves
+}
+
+/// The number that a Migration of Flambeau's own carries at its end.
+fn number(name: &str, application: &str) -> i64 {
+    name.strip_prefix(application)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+fn migration(name: &Name, entry: &MigrationEntry) -> Migration {
+    Migration {
+        name: name.clone(),
+        from: entry.spec.from.as_str().into(),
+        to: entry.spec.to.as_str().into(),
+        trigger: convert::trigger(entry.spec.trigger),
+        pause: entry.spec.pause,
+        abort: entry.spec.abort,
+        record: Arc::clone(&entry.record),
+    }
+}
+
+fn application<E: Edge>(
+    key: &ApplicationKey,
+    entry: &ApplicationEntry,
+    moves: Moves,
+    members: &Members,
+    edge: &E,
+) -> Application {
+    let migrations: Vec<Migration> = moves
+        .open
+        .into_iter()
+        .map(|(_, migration)| migration)
+        .collect();
+    let record = if moves.begun > entry.record.migrations {
+        Arc::new(ApplicationRecord {
+            migrations: moves.begun,
+            ..(*entry.record).clone()
+        })
+    } else {
+        Arc::clone(&entry.record)
+    };
+    let traffic = entry.spec.traffic;
+    Application {
+        copies: copies(key, &record, &migrations, traffic, members, edge),
+        edge: if traffic {
+            edge.observe(key)
+        } else {
+            EdgeObservation::default()
+        },
+        spec: Arc::clone(&entry.spec),
+        deleting: entry.meta.deleting,
+        record,
+        migrations,
+    }
+}
+
+fn copies<E: Edge>(
+    key: &ApplicationKey,
+    record: &ApplicationRecord,
+    migrations: &[Migration],
+    traffic: bool,
+    members: &Members,
+    edge: &E,
+) -> BTreeMap<Name, CopyObservation> {
+    let mut epochs: BTreeMap<&Name, i64> = BTreeMap::new();
+    for migration in migrations {
+        epochs.insert(&migration.from, migration.record.epoch - 1);
+        epochs.insert(&migration.to, migration.record.epoch);
+    }
+    for placement in &record.placements {
+        epochs.insert(&placement.cluster, placement.epoch);
+    }
+    epochs
+        .into_iter()
+        .map(|(cluster, epoch)| {
+            let mut copy = members.observe(cluster, key, epoch);
+            if traffic {
+                copy.endpoints_at_edge = edge.endpoints_at_edge(key, cluster);
+            }
+            (cluster.clone(), copy)
+        })
+        .collect()
+}
+
+/// Applications whose requests are worth counting: those that move.
+pub fn moving(snapshot: &Snapshot) -> BTreeSet<ApplicationKey> {
+    snapshot
+        .applications
+        .iter()
+        .filter(|application| !application.migrations.is_empty() && application.spec.traffic)
+        .map(|application| application.spec.key.clone())
+        .collect()
+}
