@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down prerequisites upstream games operator testbed
+.PHONY: help up down prerequisites upstream games operator testbed test-testbed
 
 TESTBED := target/debug/testbed
 # Static, so that the program is an image by itself; a target folder of its own keeps the flag away from the rest.
@@ -11,7 +11,7 @@ GAMES_TARGET := x86_64-unknown-linux-gnu
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: upstream games operator ## Bring up four clusters, the edge and the operator (UP="--help" for options)
+up: upstream games $(if $(findstring --without-operator,$(UP)),,operator) ## Bring up four clusters, the edge and the operator (options in UP, see UP=--help)
 	@$(TESTBED) up $(UP)
 
 down: testbed ## Stop everything that `make up` started, also after a crash
@@ -22,6 +22,9 @@ prerequisites: testbed ## Say what this machine lacks, and install missing packa
 
 upstream: prerequisites ## Build or fetch Kubernetes, Contour and Envoy, once per version
 	@$(TESTBED) upstream
+
+test-testbed: upstream games ## Crash and recover the testbed itself (takes a running one down)
+	@cargo test --package flambeau-testbed --test whole -- --ignored --nocapture
 
 testbed:
 	@cargo build --quiet --package flambeau-testbed
