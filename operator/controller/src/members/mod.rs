@@ -1,1 +1,383 @@
 //! Connections to members: observation of them, and the only writes to them.
+//!
+//! Every member has its own connection, health, discovery and watches, so
+//! that a member in trouble concerns no other. What is kept of an object is a
+//! digest ([`seen`]); what an application's copy looks like is counted from
+//! these ([`observe`]). A member that cannot be read keeps its last
+//! observation: unknown is not absent.
+
+mod apply;
+mod body;
+mod connection;
+mod covers;
+mod discovery;
+mod endpoints;
+mod erase;
+mod error;
+mod fresh;
+mod health;
+mod kubeconfig;
+mod live;
+mod member;
+mod metrics;
+mod observe;
+mod order;
+mod readiness;
+mod seen;
+mod store;
+mod watch;
+mod work;
+
+pub use error::MemberError;
+pub use metrics::{MemberMetrics, Verb};
+
+use crate::{declared::Declared, dirty::Dirty, edge::EndpointAddress};
+use flambeau_crds::{MemberClusterSpec, cluster::DEFAULT_UNREACHABLE_AFTER_SECONDS};
+use flambeau_planner::model::{ApplicationKey, CopyObservation, Kind, Name, Reach};
+use member::{Member, Shared};
+use prometheus_client::registry::Registry;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+/// How members are talked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberSettings {
+    /// Writes to one member at the same time.
+    pub concurrent_writes: usize,
+}
+
+impl Default for MemberSettings {
+    fn default() -> Self {
+        Self {
+            concurrent_writes: 16,
+        }
+    }
+}
+
+/// The members of the fleet. Cheap to clone; when the last clone is dropped,
+/// every task ends.
+#[derive(Clone)]
+pub struct Members(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    members: RwLock<HashMap<Name, Arc<Member>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let members = self
+            .members
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        members.values().for_each(|member| member.stop());
+    }
+}
+
+impl Members {
+    /// No members yet. Whatever is observed later asks for a new plan.
+    pub fn new(dirty: Dirty, settings: MemberSettings) -> Self {
+        // Fails only when somebody chose a provider before, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        Self(Arc::new(Inner {
+            shared: Arc::new(Shared::new(dirty, settings)),
+            members: RwLock::default(),
+        }))
+    }
+
+    /// Registers the counters of requests.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.shared.metrics.register(registry);
+    }
+
+    /// The counters of requests.
+    pub fn metrics(&self) -> &MemberMetrics {
+        &self.0.shared.metrics
+    }
+
+    /// Takes a member's specification and kubeconfig; `Err` says why there is
+    /// no kubeconfig. Idempotent: connects anew only when the kubeconfig
+    /// changed. Needs a Tokio runtime.
+    pub fn configure(
+        &self,
+        name: &Name,
+        spec: &MemberClusterSpec,
+        kubeconfig: Result<&[u8], String>,
+    ) {
+        let seconds = spec
+            .health
+            .as_ref()
+            .map_or(DEFAULT_UNREACHABLE_AFTER_SECONDS, |health| {
+                health.unreachable_after_seconds
+            });
+        let unreachable_after = Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1));
+        let member = self.member(name).unwrap_or_else(|| self.add(name));
+        member.set_unreachable_after(unreachable_after);
+        if !member.configure(kubeconfig.clone()) {
+            // Another cluster under the same name: nothing is known of it.
+            let member = self.add(name);
+            member.set_unreachable_after(unreachable_after);
+            member.configure(kubeconfig);
+            self.0.shared.dirty.mark();
+        }
+    }
+
+    fn add(&self, name: &Name) -> Arc<Member> {
+        let member = Arc::new(Member::new(name.clone(), self.0.shared.clone()));
+        let mut members = self
+            .0
+            .members
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = members.insert(name.clone(), member.clone()) {
+            before.stop();
+        }
+        member
+    }
+
+    fn member(&self, name: &str) -> Option<Arc<Member>> {
+        self.0
+            .members
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    fn expect(&self, name: &str) -> Result<Arc<Member>, MemberError> {
+        self.member(name).ok_or_else(|| MemberError::NotConnected {
+            cluster: name.into(),
+            message: "it is no member of the fleet".to_owned(),
+        })
+    }
+
+    /// Leaves a member alone: stops its tasks and forgets what was seen.
+    pub fn forget(&self, name: &str) {
+        let removed = self
+            .0
+            .members
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+        if let Some(member) = removed {
+            member.stop();
+            self.0.shared.dirty.mark();
+        }
+    }
+
+    /// Whether a member answers.
+    pub fn reach(&self, name: &str) -> Reach {
+        self.member(name)
+            .map_or(Reach::NotObserved, |member| member.health.reach())
+    }
+
+    /// Version of Kubernetes that a member reports.
+    pub fn version(&self, name: &str) -> Option<String> {
+        self.member(name)?.version()
+    }
+
+    /// Namespaced kinds that a member serves and that can be kept there; none
+    /// while unknown.
+    pub fn kinds(&self, name: &str) -> Option<Arc<BTreeSet<Kind>>> {
+        self.member(name)?.kinds()
+    }
+
+    /// Asks for kinds to be watched on every member that serves them. Kinds
+    /// are never given up while the process runs: something may be left of
+    /// them.
+    pub fn watch_kinds(&self, kinds: &BTreeSet<Kind>) {
+        self.0.shared.wanted.send_if_modified(|wanted| {
+            if kinds.is_subset(wanted) {
+                return false;
+            }
+            let union = wanted.union(kinds).cloned().collect();
+            *wanted = Arc::new(union);
+            true
+        });
+    }
+
+    /// Whether a member answers, and everything asked for was listed there.
+    pub fn observes(&self, name: &str) -> bool {
+        self.member(name).is_some_and(|member| {
+            let contents = member.store.lock();
+            let listed = contents
+                .kinds()
+                .all(|kind| contents.coverage(kind) != store::Coverage::Pending);
+            listed && member.health.reach() == Reach::Reachable
+        })
+    }
+
+    /// Takes what an application declares, so that its objects on members can
+    /// be compared with it.
+    pub fn declare(&self, declared: Arc<Declared>) {
+        let mut all = self
+            .0
+            .shared
+            .declared
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.insert(declared.key.clone(), declared.clone());
+        drop(all);
+        let members = self
+            .0
+            .members
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        members
+            .values()
+            .for_each(|member| member.compare(&declared));
+    }
+
+    /// Forgets what an application declared.
+    pub fn undeclare(&self, key: &ApplicationKey) {
+        let mut all = self
+            .0
+            .shared
+            .declared
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.remove(key);
+        drop(all);
+        let members = self
+            .0
+            .members
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        members.values().for_each(|member| member.works.forget(key));
+    }
+
+    /// What an application's copy on a member looks like. An object is
+    /// current when it is there as declared under `epoch`. Endpoints at the
+    /// edge are left 0.
+    pub fn observe(&self, cluster: &str, key: &ApplicationKey, epoch: i64) -> CopyObservation {
+        let Some(member) = self.member(cluster) else {
+            return CopyObservation::default();
+        };
+        let declared = self.0.shared.declared(key);
+        let mut contents = member.store.lock();
+        let mut observation = observe::observe(&mut contents, key, declared.as_ref(), epoch);
+        let trouble = declared
+            .iter()
+            .flat_map(|declared| &declared.objects)
+            .find_map(|object| contents.trouble(&object.kind))
+            .map(str::to_owned);
+        drop(contents);
+        observation.refused = member.works.refused(key).or(trouble);
+        observation
+    }
+
+    /// Addresses behind the Service that takes an application's traffic, on a
+    /// member, in order.
+    pub fn endpoints(&self, cluster: &str, key: &ApplicationKey) -> Vec<EndpointAddress> {
+        let (Some(member), Some(declared)) = (self.member(cluster), self.0.shared.declared(key))
+        else {
+            return Vec::new();
+        };
+        let contents = member.store.lock();
+        contents
+            .copies
+            .get(key)
+            .map_or_else(Vec::new, |copy| observe::addresses(copy, &declared))
+    }
+
+    /// Members on which anything of an application was seen.
+    pub fn seen_on(&self, key: &ApplicationKey) -> Vec<Name> {
+        let members = self
+            .0
+            .members
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<Name> = members
+            .values()
+            .filter(|member| {
+                let contents = member.store.lock();
+                contents
+                    .copies
+                    .get(key)
+                    .is_some_and(|copy| copy.objects.iter().any(|seen| !seen.derived))
+            })
+            .map(|member| member.name.clone())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Applications of which anything was seen on a member.
+    pub fn applications_on(&self, cluster: &str) -> Vec<ApplicationKey> {
+        let Some(member) = self.member(cluster) else {
+            return Vec::new();
+        };
+        let contents = member.store.lock();
+        let mut keys: Vec<ApplicationKey> = contents
+            .copies
+            .iter()
+            .filter(|(_, copy)| copy.objects.iter().any(|seen| !seen.derived))
+            .map(|(key, _)| key.clone())
+            .collect();
+        keys.sort();
+        keys
+    }
+
+    /// Writes what is declared to a member, under an epoch: one server-side
+    /// apply for every object that is not there as declared, in an order in
+    /// which each finds what it needs; then deletes what is no longer
+    /// declared. Nothing is written when nothing differs.
+    ///
+    /// # Errors
+    /// When the member does not answer or refuses, or the last failure is too
+    /// recent; a plan is asked for when the next attempt is due.
+    pub async fn apply(
+        &self,
+        cluster: &str,
+        declared: &Declared,
+        epoch: i64,
+    ) -> Result<(), MemberError> {
+        apply::apply(&*self.expect(cluster)?, declared, epoch).await
+    }
+
+    /// Deletes every object of an application from a member: of the kinds
+    /// given and of all that are watched. Returns when all deletions are under
+    /// way; [`Members::observe`] tells when they are done, and
+    /// [`Members::verify_absent`] makes sure.
+    ///
+    /// # Errors
+    /// As [`Members::apply`].
+    pub async fn erase(
+        &self,
+        cluster: &str,
+        key: &ApplicationKey,
+        kinds: &BTreeSet<Kind>,
+    ) -> Result<(), MemberError> {
+        erase::erase(&*self.expect(cluster)?, key, kinds).await
+    }
+
+    /// Whether an application's copy serves now, by reading the member anew:
+    /// everything declared is there, every workload is ready and, where there
+    /// is traffic, an endpoint is.
+    ///
+    /// # Errors
+    /// When the member does not answer: nothing is known then.
+    pub async fn serves(&self, cluster: &str, key: &ApplicationKey) -> Result<bool, MemberError> {
+        match self.0.shared.declared(key) {
+            Some(declared) => fresh::serves(&*self.expect(cluster)?, &declared).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Whether nothing of an application is left on a member, by reading the
+    /// member anew: of the kinds given and of those seen there.
+    ///
+    /// # Errors
+    /// When the member does not answer: nothing is known then.
+    pub async fn verify_absent(
+        &self,
+        cluster: &str,
+        key: &ApplicationKey,
+        kinds: &BTreeSet<Kind>,
+    ) -> Result<bool, MemberError> {
+        fresh::verify_absent(&*self.expect(cluster)?, key, kinds).await
+    }
+}

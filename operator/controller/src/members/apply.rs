@@ -1,0 +1,512 @@
+//! Writes an application to a member: one server-side apply per object that
+//! is not there as declared, none for the others.
+
+use super::{
+    body::{Body, Expect},
+    connection::{Answer, ApiError, Connection, REQUEST_TIMEOUT, RequestError, get, request},
+    discovery::{Resource, encoded},
+    erase,
+    error::MemberError,
+    live::Live,
+    member::Member,
+    metrics::Verb,
+    observe::{self, How, Write},
+    order,
+    seen::{self, Judgement, Seen},
+};
+use crate::declared::{Declared, DeclaredObject};
+use flambeau_crds::{DIGEST_ANNOTATION, EPOCH_ANNOTATION, FIELD_MANAGER};
+use flambeau_planner::model::Kind;
+use futures::future::join_all;
+use http::Method;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Brings a copy to what is declared, under an epoch.
+pub(super) async fn apply(
+    member: &Member,
+    declared: &Declared,
+    epoch: i64,
+) -> Result<(), MemberError> {
+    let connection = member.connection()?;
+    let turn = member.works.begin(&declared.key, digest(declared, epoch))?;
+    let job = Job {
+        member,
+        connection: &connection,
+        declared,
+        epoch,
+    };
+    let result = job.run().await;
+    match &result {
+        Ok(corrected) => turn.done(*corrected, &member.shared.dirty),
+        // The watch that is missing asks for a plan when it is there.
+        Err(MemberError::NotObserved { .. }) => {}
+        Err(error) => {
+            tracing::warn!(cluster = %member.name, application = %declared.key, %error, "application not written");
+            turn.failed(error, &member.shared.dirty);
+        }
+    }
+    result.map(|_| ())
+}
+
+fn digest(declared: &Declared, epoch: i64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    epoch.hash(&mut hasher);
+    for object in &declared.objects {
+        (&object.kind, &object.name, &object.digest).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+struct Job<'a> {
+    member: &'a Member,
+    connection: &'a Connection,
+    declared: &'a Declared,
+    epoch: i64,
+}
+
+impl Job<'_> {
+    /// Returns whether something was put right that had been so before.
+    async fn run(&self) -> Result<bool, MemberError> {
+        let pending = observe::pending(
+            &self.member.store.lock(),
+            &self.member.name,
+            self.declared,
+            self.epoch,
+        )?;
+        let mut corrected = false;
+        for rank in pending.writes.chunk_by(|one, other| one.rank == other.rank) {
+            let written = join_all(rank.iter().map(|write| self.write(write))).await;
+            let mut worst: Option<MemberError> = None;
+            for result in written {
+                match result {
+                    Ok(drifted) => corrected |= drifted,
+                    // A refusal says more than silence.
+                    Err(error) if worst.as_ref().is_none_or(|worst| !worst.is_refusal()) => {
+                        worst = Some(error)
+                    }
+                    Err(_) => {}
+                }
+            }
+            // What comes later may need what is missing.
+            if let Some(error) = worst {
+                return Err(error);
+            }
+        }
+        erase::delete_all(
+            self.member,
+            self.connection,
+            &self.declared.key,
+            &pending.surplus,
+        )
+        .await?;
+        Ok(corrected)
+    }
+
+    async fn write(&self, write: &Write) -> Result<bool, MemberError> {
+        let object = &self.declared.objects[write.index];
+        let resource =
+            self.member
+                .resource(&object.kind)
+                .ok_or_else(|| MemberError::NotServed {
+                    cluster: self.member.name.clone(),
+                    object: title(object),
+                    kind: object.kind.clone(),
+                })?;
+        // Closed never: the semaphore lives as long as the member.
+        let _permit = self.member.permits.acquire().await;
+        match &write.how {
+            How::Create => self.create(object, &resource).await.map(|()| false),
+            How::Update { uid, drifted } => {
+                if *drifted {
+                    tracing::info!(cluster = %self.member.name, application = %self.declared.key, kind = %object.kind.kind,
+                        name = %object.name, "put right: it was changed by somebody else");
+                }
+                self.send(object, &resource, Expect::Uid(uid)).await?;
+                Ok(*drifted)
+            }
+            How::Check { uid } => self.check(object, &resource, uid).await,
+        }
+    }
+
+    async fn create(
+        &self,
+        object: &DeclaredObject,
+        resource: &Resource,
+    ) -> Result<(), MemberError> {
+        match self.send(object, resource, Expect::Absent).await {
+            Err(Failure::NoNamespace) => {
+                self.ensure_namespace().await?;
+                match self.send(object, resource, Expect::Absent).await {
+                    Err(Failure::Conflict) => self.adopt(object, resource).await,
+                    other => other.map_err(Into::into),
+                }
+            }
+            Err(Failure::Conflict) => self.adopt(object, resource).await,
+            other => other.map_err(Into::into),
+        }
+    }
+
+    /// An object of that name is there although none was seen: ours if it
+    /// says so, else not to be touched.
+    async fn adopt(&self, object: &DeclaredObject, resource: &Resource) -> Result<(), MemberError> {
+        let live = self.read(object, resource).await?;
+        let ours = match seen::owner(&live) {
+            Some(owner) => owner == self.declared.key,
+            // Its label was taken away.
+            None => [EPOCH_ANNOTATION, DIGEST_ANNOTATION]
+                .iter()
+                .all(|annotation| live.metadata.annotations.contains_key(*annotation)),
+        };
+        if !ours {
+            return Err(MemberError::Foreign {
+                cluster: self.member.name.clone(),
+                object: title(object),
+            });
+        }
+        let seen = Seen::of(&object.kind, &live, Some(self.declared));
+        if let Some(live) = seen.epoch.filter(|live| *live > self.epoch) {
+            return Err(MemberError::EpochTooLow {
+                object: title(object),
+                live,
+                epoch: self.epoch,
+            });
+        }
+        self.send(object, resource, Expect::Uid(&seen.uid))
+            .await
+            .map_err(Into::into)
+    }
+
+    async fn check(
+        &self,
+        object: &DeclaredObject,
+        resource: &Resource,
+        uid: &str,
+    ) -> Result<bool, MemberError> {
+        let live = self.read(object, resource).await?;
+        let seen = Seen::of(&object.kind, &live, Some(self.declared));
+        let current = seen.current(object, self.epoch);
+        self.take(seen);
+        if !current {
+            self.send(object, resource, Expect::Uid(uid)).await?;
+        }
+        Ok(!current)
+    }
+
+    async fn read(
+        &self,
+        object: &DeclaredObject,
+        resource: &Resource,
+    ) -> Result<Live, MemberError> {
+        let path = resource.object(&self.declared.key.namespace, &object.name);
+        let answer = match get(&path) {
+            Ok(request) => {
+                self.connection
+                    .call(Verb::Get, request, REQUEST_TIMEOUT)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        answer
+            .and_then(|answer| answer.json())
+            .map_err(|error| not_yet(title(object), &error))
+    }
+
+    async fn send(
+        &self,
+        object: &DeclaredObject,
+        resource: &Resource,
+        expect: Expect<'_>,
+    ) -> Result<(), Failure> {
+        let key = &self.declared.key;
+        let path = format!(
+            "{}?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict",
+            resource.object(&key.namespace, &object.name)
+        );
+        let body = serde_json::to_vec(&Body {
+            object,
+            key,
+            epoch: self.epoch,
+            expect,
+        })
+        .map_err(|error| refused(object, error.to_string()))?;
+        let request = request(
+            Method::PATCH,
+            &path,
+            Some("application/apply-patch+yaml"),
+            body,
+        )
+        .map_err(|error| refused(object, error.to_string()))?;
+        match self
+            .connection
+            .call(Verb::Apply, request, REQUEST_TIMEOUT)
+            .await
+        {
+            Ok(answer) => self.accept(object, &answer),
+            Err(error) => Err(failure(object, &error)),
+        }
+    }
+
+    fn accept(&self, object: &DeclaredObject, answer: &Answer) -> Result<(), Failure> {
+        let live: Live = answer
+            .json()
+            .map_err(|error| Failure::Final(not_yet(title(object), &error)))?;
+        let mut seen = Seen::of(&object.kind, &live, Some(self.declared));
+        if let Judgement::Differs(shape) = seen.judgement {
+            tracing::info!(cluster = %self.member.name, application = %self.declared.key, kind = %object.kind.kind,
+                name = %object.name, "the member changes this object while it is written: taken as it is");
+            seen.accepted = Some(shape);
+        }
+        self.take(seen);
+        Ok(())
+    }
+
+    fn take(&self, seen: Seen) {
+        if self
+            .member
+            .store
+            .lock()
+            .written(self.declared.key.clone(), seen)
+        {
+            self.member.shared.dirty.mark();
+        }
+    }
+
+    /// Makes the Namespace; it is never deleted, and carries no mark of ours.
+    async fn ensure_namespace(&self) -> Result<(), MemberError> {
+        let namespace = &self.declared.key.namespace;
+        let what = format!("Namespace/{namespace}");
+        let _one_at_a_time = self.member.namespaces.lock().await;
+        let exists = match get(&format!("/api/v1/namespaces/{}", encoded(namespace))) {
+            Ok(request) => self
+                .connection
+                .call(Verb::Get, request, REQUEST_TIMEOUT)
+                .await
+                .is_ok(),
+            Err(_) => false,
+        };
+        if exists {
+            return Ok(());
+        }
+        let body = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": &**namespace}});
+        let path = format!("/api/v1/namespaces?fieldManager={FIELD_MANAGER}");
+        let made = match request(
+            Method::POST,
+            &path,
+            Some("application/json"),
+            body.to_string().into_bytes(),
+        ) {
+            Ok(request) => {
+                self.connection
+                    .call(Verb::Create, request, REQUEST_TIMEOUT)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok(_) => {
+                tracing::info!(cluster = %self.member.name, %namespace, "namespace made");
+                Ok(())
+            }
+            Err(error) if error.code() == Some(409) => Ok(()),
+            Err(RequestError::Api(error)) if error.code < 500 && error.code != 429 => {
+                Err(MemberError::Refused {
+                    object: what,
+                    message: error.to_string(),
+                })
+            }
+            Err(error) => Err(not_yet(what, &error)),
+        }
+    }
+}
+
+/// Why one write did not happen.
+enum Failure {
+    /// The Namespace is missing.
+    NoNamespace,
+    /// An object of that name is there, or not the one that was meant.
+    Conflict,
+    Final(MemberError),
+}
+
+impl From<Failure> for MemberError {
+    fn from(failure: Failure) -> Self {
+        let message = match failure {
+            Failure::Final(error) => return error,
+            Failure::NoNamespace => "the namespace is gone",
+            Failure::Conflict => "the object was replaced meanwhile",
+        };
+        Self::NotYet {
+            what: "write".to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+fn title(object: &DeclaredObject) -> String {
+    order::title(&object.kind, &object.name)
+}
+
+fn not_yet(what: String, error: &RequestError) -> MemberError {
+    MemberError::NotYet {
+        what,
+        message: error.to_string(),
+    }
+}
+
+fn refused(object: &DeclaredObject, message: String) -> Failure {
+    Failure::Final(MemberError::Refused {
+        object: title(object),
+        message,
+    })
+}
+
+fn failure(object: &DeclaredObject, error: &RequestError) -> Failure {
+    let RequestError::Api(api) = error else {
+        return Failure::Final(not_yet(title(object), error));
+    };
+    let replaced = || {
+        api.details
+            .causes
+            .iter()
+            .any(|cause| cause.field == "metadata.uid")
+    };
+    match api.code {
+        404 if api.details.kind == "namespaces" => Failure::NoNamespace,
+        409 => Failure::Conflict,
+        422 if replaced() => Failure::Conflict,
+        // The credentials may be renewed, the Namespace may come back.
+        401 | 429 => Failure::Final(not_yet(title(object), error)),
+        403 if api
+            .details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == "NamespaceTerminating") =>
+        {
+            Failure::Final(not_yet(title(object), error))
+        }
+        code if code < 500 || misfit(&api.message) => {
+            refused(object, explanation(&object.kind, api))
+        }
+        _ => Failure::Final(MemberError::NotYet {
+            what: title(object),
+            message: explanation(&object.kind, api),
+        }),
+    }
+}
+
+/// Errors of server-side apply that say 500 and mean the manifest: it does
+/// not fit the schema (<https://github.com/kubernetes/kubernetes/issues/101786>).
+fn misfit(message: &str) -> bool {
+    [
+        "failed to create typed patch object",
+        "failed to convert new object",
+        "failed to create manager for existing fields",
+    ]
+    .iter()
+    .any(|beginning| message.starts_with(beginning))
+}
+
+/// What the API server said, for people: without its preamble, and for
+/// Secrets without anything that could hold a value.
+fn explanation(kind: &Kind, api: &ApiError) -> String {
+    if *kind.kind == *"Secret" {
+        let fields: Vec<&str> = api
+            .details
+            .causes
+            .iter()
+            .map(|cause| cause.field.as_str())
+            .collect();
+        return match (fields.as_slice(), misfit(&api.message)) {
+            ([], true) => "does not fit the schema of a Secret: data must be base64, stringData text (values are not shown)".to_owned(),
+            ([], false) if api.reason.is_empty() => format!("the API server answers {} (values are not shown)", api.code),
+            ([], false) => format!("{} (values are not shown)", api.reason),
+            (fields, _) => format!("{}: {} (values are not shown)", api.reason, fields.join(", ")),
+        };
+    }
+    let message = api.to_string();
+    match message.split_once("): ") {
+        Some((preamble, rest)) if misfit(preamble) => rest.to_owned(),
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn kind(kind: &str) -> Kind {
+        Kind {
+            api_version: "v1".into(),
+            kind: kind.into(),
+        }
+    }
+
+    fn api(code: u16, value: serde_json::Value) -> ApiError {
+        ApiError {
+            code,
+            ..serde_json::from_value(value).unwrap()
+        }
+    }
+
+    fn object(name: &str) -> DeclaredObject {
+        DeclaredObject {
+            kind: kind(name),
+            name: "x".into(),
+            manifest: json!({}).into(),
+            digest: "d".into(),
+        }
+    }
+
+    #[test]
+    fn a_typo_is_named_without_the_preamble() {
+        let error = api(
+            500,
+            json!({"message": "failed to create typed patch object (/c; /v1, Kind=ConfigMap): .dta: field not declared in schema"}),
+        );
+        assert_eq!(
+            explanation(&kind("ConfigMap"), &error),
+            ".dta: field not declared in schema"
+        );
+        let Failure::Final(error) = failure(&object("ConfigMap"), &RequestError::Api(error)) else {
+            panic!("final");
+        };
+        assert!(error.is_refusal());
+    }
+
+    #[test]
+    fn values_of_secrets_are_never_repeated() {
+        for error in [
+            api(
+                500,
+                json!({"message": "failed to convert new object (/c; /v1, Kind=Secret) to proper version: sesame"}),
+            ),
+            api(
+                422,
+                json!({"message": "sesame", "reason": "Invalid", "details": {"causes": [{"field": "data[k]", "reason": "FieldValueInvalid", "message": "sesame"}]}}),
+            ),
+            api(400, json!({"message": "sesame"})),
+        ] {
+            let text = explanation(&kind("Secret"), &error);
+            assert!(!text.contains("sesame"), "{text}");
+        }
+    }
+
+    #[test]
+    fn overload_and_a_namespace_that_goes_are_no_refusal() {
+        for error in [
+            api(429, json!({"message": "too many"})),
+            api(503, json!({"message": "down"})),
+            api(
+                403,
+                json!({"message": "being terminated", "details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}}),
+            ),
+        ] {
+            let Failure::Final(error) = failure(&object("ConfigMap"), &RequestError::Api(error))
+            else {
+                panic!("final");
+            };
+            assert!(!error.is_refusal(), "{error}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! One connection to a member's API server: requests with limits of time,
+//! counted, their errors told apart.
+
+use super::{
+    kubeconfig::Access,
+    metrics::{MemberMetrics, Verb},
+};
+use flambeau_planner::model::Name;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use kube::client::{Body, Client, ClientBuilder, ConfigExt};
+use serde::{Deserialize, de::DeserializeOwned};
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+use tokio::time::timeout;
+use tower::ServiceExt;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may take, connection and answer included.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest message that is passed on.
+const MESSAGE_LIMIT: usize = 512;
+
+/// A connection; made without a request.
+pub(super) struct Connection {
+    cluster: Name,
+    /// URL of the API server.
+    pub server: String,
+    client: Client,
+    metrics: MemberMetrics,
+    last_answer: AtomicI64,
+}
+
+impl Connection {
+    /// Prepares a connection.
+    ///
+    /// # Errors
+    /// When the certificates or credentials cannot be used.
+    pub fn new(cluster: Name, access: &Access, metrics: MemberMetrics) -> Result<Self, String> {
+        let unusable =
+            |error: kube::Error| format!("the kubeconfig cannot be used: {}", chain(&error));
+        let config = &access.config;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive(Some(Duration::from_secs(30)));
+        let tls = config
+            .rustls_https_connector_with_connector(tcp)
+            .map_err(unusable)?;
+        // Few idle connections, for a short while: each costs tens of kilobytes.
+        let http = HttpClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(20))
+            .pool_max_idle_per_host(16)
+            .build::<_, Body>(tls);
+        let http = http.map_err(tower::BoxError::from);
+        let builder = ClientBuilder::new(http, "default")
+            .with_layer(&config.extra_headers_layer().map_err(unusable)?);
+        let client = match config.auth_layer().map_err(unusable)? {
+            Some(auth) => builder
+                .with_layer(&auth)
+                .with_layer(&config.base_uri_layer())
+                .build(),
+            None => builder.with_layer(&config.base_uri_layer()).build(),
+        };
+        Ok(Self {
+            cluster,
+            server: access.server.clone(),
+            client,
+            metrics,
+            last_answer: AtomicI64::new(0),
+        })
+    }
+
+    /// When the API server last answered anything: milliseconds of Unix time,
+    /// 0 for never.
+    pub fn last_answer(&self) -> i64 {
+        self.last_answer.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the API server just spoke.
+    pub fn answered(&self) {
+        let now = jiff::Timestamp::now().as_millisecond();
+        self.last_answer.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Sends a request and reads the whole answer, within a limit of time.
+    pub async fn call(
+        &self,
+        verb: Verb,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<Answer, RequestError> {
+        match timeout(limit, self.call_unlimited(verb, request)).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.metrics.count(&self.cluster, verb, 0);
+                Err(RequestError::Timeout(limit))
+            }
+        }
+    }
+
+    async fn call_unlimited(
+        &self,
+        verb: Verb,
+        request: Request<Body>,
+    ) -> Result<Answer, RequestError> {
+        let response = self.send(verb, request).await?;
+        let status = response.status();
+        let etag = response.headers().get(http::header::ETAG).cloned();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| RequestError::transport(&error))?
+            .to_bytes();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok(Answer { status, etag, body });
+        }
+        Err(RequestError::Api(ApiError::read(status, &body)))
+    }
+
+    /// Sends a request whose answer is a stream; limits of time are the
+    /// caller's. An answer without success is an error.
+    pub async fn stream(&self, verb: Verb, request: Request<Body>) -> Result<Body, RequestError> {
+        let response = timeout(REQUEST_TIMEOUT, self.send(verb, request))
+            .await
+            .map_err(|_| RequestError::Timeout(REQUEST_TIMEOUT))??;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response.into_body());
+        }
+        let body = timeout(REQUEST_TIMEOUT, response.into_body().collect())
+            .await
+            .map_err(|_| RequestError::Timeout(REQUEST_TIMEOUT))?
+            .map_err(|error| RequestError::transport(&error))?
+            .to_bytes();
+        Err(RequestError::Api(ApiError::read(status, &body)))
+    }
+
+    async fn send(
+        &self,
+        verb: Verb,
+        request: Request<Body>,
+    ) -> Result<http::Response<Body>, RequestError> {
+        match self.client.send(request).await {
+            Ok(response) => {
+                let status = response.status();
+                self.metrics.count(&self.cluster, verb, status.as_u16());
+                if !status.is_server_error() && status != StatusCode::UNAUTHORIZED {
+                    self.answered();
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                self.metrics.count(&self.cluster, verb, 0);
+                Err(RequestError::transport(&error))
+            }
+        }
+    }
+}
+
+/// A whole answer.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub etag: Option<http::HeaderValue>,
+    pub body: bytes::Bytes,
+}
+
+impl Answer {
+    /// Reads the body as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, RequestError> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| RequestError::Unreadable(unreadable(&error)))
+    }
+}
+
+/// What can be said of an error of reading without repeating what was read.
+pub(super) fn unreadable(error: &serde_json::Error) -> String {
+    format!(
+        "the answer cannot be understood at line {}, column {}",
+        error.line(),
+        error.column()
+    )
+}
+
+/// Makes a request.
+pub(super) fn request(
+    method: Method,
+    path: &str,
+    content_type: Option<&'static str>,
+    body: Vec<u8>,
+) -> Result<Request<Body>, RequestError> {
+    let mut builder = Request::builder().method(method).uri(path);
+    if let Some(content_type) = content_type {
+        builder = builder.header(http::header::CONTENT_TYPE, content_type);
+    }
+    builder
+        .header(http::header::ACCEPT, "application/json")
+        .body(Body::from(body))
+        .map_err(|error| RequestError::Unreadable(format!("the request cannot be made: {error}")))
+}
+
+/// Makes a GET request.
+pub(super) fn get(path: &str) -> Result<Request<Body>, RequestError> {
+    request(Method::GET, path, None, Vec::new())
+}
+
+/// Why a request has no good answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RequestError {
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    Timeout(Duration),
+    /// The certificate of one side is not accepted by the other.
+    #[error("{0}")]
+    Certificate(String),
+    #[error("{0}")]
+    Transport(String),
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("{0}")]
+    Api(ApiError),
+}
+
+impl RequestError {
+    pub fn transport(error: &(dyn std::error::Error + 'static)) -> Self {
+        let message = chain(error);
+        // The words of rustls, whose errors arrive wrapped in I/O errors.
+        if message.contains("invalid peer certificate") || message.contains("received fatal alert")
+        {
+            Self::Certificate(message)
+        } else {
+            Self::Transport(message)
+        }
+    }
+
+    /// The HTTP status, if there is one.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api(error) => Some(error.code),
+            _ => None,
+        }
+    }
+}
+
+/// An error that the API server states.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct ApiError {
+    pub code: u16,
+    pub reason: String,
+    pub message: String,
+    pub details: Details,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Details {
+    pub kind: String,
+    pub causes: Vec<Cause>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Cause {
+    pub reason: String,
+    pub field: String,
+}
+
+impl ApiError {
+    fn read(status: StatusCode, body: &[u8]) -> Self {
+        let mut error: ApiError = serde_json::from_slice(body).unwrap_or_else(|_| ApiError {
+            message: String::from_utf8_lossy(body).trim().to_owned(),
+            ..ApiError::default()
+        });
+        error.code = status.as_u16();
+        error.message = shortened(error.message);
+        error
+    }
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.message.is_empty() {
+            write!(formatter, "the API server answers {}", self.code)
+        } else {
+            formatter.write_str(&self.message)
+        }
+    }
+}
+
+/// Cuts a message at a readable length.
+pub(super) fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE_LIMIT {
+        let end = message.floor_char_boundary(MESSAGE_LIMIT);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+/// The message of an error and of everything beneath it, without repetition.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            let _ = write!(text, ": {message}");
+        }
+        source = error.source();
+    }
+    shortened(text)
+}

@@ -1,0 +1,304 @@
+//! What one copy of an application looks like, from what is stored.
+
+use super::{
+    endpoints,
+    error::MemberError,
+    order,
+    seen::{Judgement, Seen, declared_object},
+    store::{Contents, Copy, Coverage},
+};
+use crate::{declared::Declared, edge::EndpointAddress};
+use flambeau_planner::model::{ApplicationKey, CopyObservation, Kind, Name};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// An observation that holds until the copy or its declaration changes.
+#[derive(Debug)]
+pub(super) struct Cached {
+    /// Every object that was written from the declaration was compared with it.
+    judged: bool,
+    declared: Option<Arc<Declared>>,
+    epoch: i64,
+    observation: CopyObservation,
+}
+
+impl Cached {
+    fn holds(&self, declared: Option<&Arc<Declared>>, epoch: i64) -> bool {
+        self.epoch == epoch
+            && match (&self.declared, declared) {
+                (None, None) => true,
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                _ => false,
+            }
+    }
+}
+
+/// What an application's copy looks like. What was not listed, or not
+/// compared with the declaration yet, is not observed.
+pub(super) fn observe(
+    contents: &mut Contents,
+    key: &ApplicationKey,
+    declared: Option<&Arc<Declared>>,
+    epoch: i64,
+) -> CopyObservation {
+    let known = known(contents, declared.map(AsRef::as_ref));
+    let mut judged = true;
+    let mut observation = match contents.copies.get_mut(key) {
+        None => CopyObservation {
+            declared: declared.map_or(0, |declared| declared.objects.len()),
+            ..CopyObservation::default()
+        },
+        Some(copy) => match &copy.cached {
+            Some(cached) if cached.holds(declared, epoch) => {
+                judged = cached.judged;
+                cached.observation.clone()
+            }
+            _ => {
+                let observation = count(copy, declared.map(AsRef::as_ref), epoch);
+                judged =
+                    !declared.is_some_and(|declared| unjudged(copy, declared).next().is_some());
+                copy.cached = Some(Cached {
+                    judged,
+                    declared: declared.cloned(),
+                    epoch,
+                    observation: observation.clone(),
+                });
+                observation
+            }
+        },
+    };
+    observation.observed = known && judged;
+    observation
+}
+
+/// Kinds of which an application has objects that were written from its
+/// declaration and not compared with it yet: they were seen before it.
+pub(super) fn unjudged<'a>(
+    copy: &'a Copy,
+    declared: &'a Declared,
+) -> impl Iterator<Item = &'a Kind> {
+    copy.objects.iter().filter_map(|seen| {
+        let same = seen.judgement == Judgement::Unknown
+            && declared_object(declared, &seen.kind, &seen.name)
+                .is_some_and(|object| seen.digest.as_deref() == Some(&object.digest));
+        same.then_some(&seen.kind)
+    })
+}
+
+fn known(contents: &Contents, declared: Option<&Declared>) -> bool {
+    let known = |kind: &Kind| contents.coverage(kind) != Coverage::Pending;
+    match declared {
+        None => contents.kinds().all(known),
+        Some(declared) => {
+            let mut last = None;
+            declared.objects.iter().all(|object| {
+                let again = last == Some(&object.kind);
+                last = Some(&object.kind);
+                again || known(&object.kind)
+            }) && (declared.traffic.is_none() || known(&endpoints::slice_kind()))
+        }
+    }
+}
+
+pub(super) fn count(copy: &Copy, declared: Option<&Declared>, epoch: i64) -> CopyObservation {
+    let mut observation = CopyObservation::default();
+    for seen in copy.objects.iter().filter(|seen| !seen.derived) {
+        observation.present += 1;
+        if let Some(ready) = seen.ready {
+            observation.workloads += 1;
+            observation.workloads_ready += usize::from(ready && !seen.deleting);
+        }
+    }
+    if let Some(declared) = declared {
+        observation.declared = declared.objects.len();
+        observation.current = declared
+            .objects
+            .iter()
+            .filter(|object| {
+                copy.find(&object.kind, &object.name)
+                    .is_some_and(|seen| seen.current(object, epoch))
+            })
+            .count();
+        observation.endpoints = addresses(copy, declared)
+            .iter()
+            .filter(|address| address.ready)
+            .count();
+    }
+    observation
+}
+
+/// The addresses behind an application's traffic, in order.
+pub(super) fn addresses(copy: &Copy, declared: &Declared) -> Vec<EndpointAddress> {
+    let Some((service, port)) = endpoints::traffic_port(declared) else {
+        return Vec::new();
+    };
+    let mut addresses: Vec<_> = copy
+        .objects
+        .iter()
+        .filter_map(|seen| seen.slice.as_deref())
+        .flat_map(|slice| slice.addresses(service, port))
+        .collect();
+    addresses.sort();
+    addresses.dedup_by(|one, other| one.ip == other.ip && one.port == other.port);
+    addresses
+}
+
+/// What is left to write so that a copy is as declared.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Pending {
+    /// Declared objects that are not current, by rank of [`order::rank`].
+    pub writes: Vec<Write>,
+    /// Objects that are no longer declared.
+    pub surplus: Vec<Surplus>,
+}
+
+/// One object to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Write {
+    /// Its place in the declaration.
+    pub index: usize,
+    /// When it is written, among the others.
+    pub rank: u8,
+    /// How.
+    pub how: How,
+}
+
+/// How an object is written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// It is not there.
+    Create,
+    /// It is there and differs.
+    Update {
+        /// Its UID.
+        uid: Box<str>,
+        /// It was written as declared, and somebody changed it since.
+        drifted: bool,
+    },
+    /// It was written from this declaration; whether it still is as declared
+    /// was not judged yet.
+    Check {
+        /// Its UID.
+        uid: Box<str>,
+    },
+}
+
+/// One object to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Surplus {
+    pub kind: Kind,
+    pub name: Name,
+    pub uid: Box<str>,
+}
+
+impl Surplus {
+    /// An object, by what it takes to delete it.
+    pub fn of(seen: &Seen) -> Self {
+        Self {
+            kind: seen.kind.clone(),
+            name: seen.name.clone(),
+            uid: seen.uid.clone(),
+        }
+    }
+}
+
+/// What is left to write.
+///
+/// # Errors
+/// When a kind is not served or not known yet, or an object was written
+/// under a higher epoch: nothing must be written then.
+pub(super) fn pending(
+    contents: &Contents,
+    cluster: &Name,
+    declared: &Declared,
+    epoch: i64,
+) -> Result<Pending, MemberError> {
+    for object in &declared.objects {
+        match contents.coverage(&object.kind) {
+            Coverage::Listed => {}
+            Coverage::Pending => {
+                return Err(MemberError::NotObserved {
+                    cluster: cluster.clone(),
+                    kind: object.kind.clone(),
+                });
+            }
+            Coverage::NotServed => {
+                return Err(MemberError::NotServed {
+                    cluster: cluster.clone(),
+                    object: order::title(&object.kind, &object.name),
+                    kind: object.kind.clone(),
+                });
+            }
+        }
+    }
+    let none = Copy::default();
+    let copy = contents.copies.get(&declared.key).unwrap_or(&none);
+    let higher = copy
+        .objects
+        .iter()
+        .find(|seen| seen.epoch.is_some_and(|live| live > epoch));
+    if let Some(seen) = higher {
+        return Err(MemberError::EpochTooLow {
+            object: order::title(&seen.kind, &seen.name),
+            live: seen.epoch.unwrap_or_default(),
+            epoch,
+        });
+    }
+    let mut pending = Pending::default();
+    for (index, object) in declared.objects.iter().enumerate() {
+        let how = match copy.find(&object.kind, &object.name) {
+            None => How::Create,
+            // It has to go before it can come again.
+            Some(seen) if seen.deleting || seen.current(object, epoch) => continue,
+            Some(seen) if seen.marked(object, epoch) && seen.judgement == Judgement::Unknown => {
+                How::Check {
+                    uid: seen.uid.clone(),
+                }
+            }
+            Some(seen) => How::Update {
+                uid: seen.uid.clone(),
+                drifted: seen.marked(object, epoch),
+            },
+        };
+        let rank = order::rank(&object.kind);
+        pending.writes.push(Write { index, rank, how });
+    }
+    pending.writes.sort_by_key(|write| write.rank);
+    pending.surplus = copy
+        .objects
+        .iter()
+        .filter(|seen| {
+            !seen.derived
+                && !seen.deleting
+                && declared_object(declared, &seen.kind, &seen.name).is_none()
+        })
+        .map(Surplus::of)
+        .collect();
+    Ok(pending)
+}
+
+/// Objects of an application that are still to be deleted, of all kinds, in
+/// the order of their deletion.
+pub(super) fn erasable(contents: &Contents, key: &ApplicationKey) -> Vec<Surplus> {
+    let mut objects: Vec<Surplus> = contents
+        .copies
+        .get(key)
+        .into_iter()
+        .flat_map(|copy| &copy.objects)
+        .filter(|seen| !seen.derived && !seen.deleting)
+        .map(Surplus::of)
+        .collect();
+    objects.sort_by_key(|object| std::cmp::Reverse(order::rank(&object.kind)));
+    objects
+}
+
+/// Kinds of which an application has objects.
+pub(super) fn kinds_of(contents: &Contents, key: &ApplicationKey) -> BTreeSet<Kind> {
+    contents
+        .copies
+        .get(key)
+        .into_iter()
+        .flat_map(|copy| &copy.objects)
+        .filter(|seen| !seen.derived)
+        .map(|seen| seen.kind.clone())
+        .collect()
+}

@@ -1,0 +1,362 @@
+//! What is known of the objects of applications on one member: digests, not
+//! objects.
+
+use super::seen::Seen;
+use flambeau_planner::model::{ApplicationKey, Kind, Name};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// How well one kind is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Coverage {
+    /// It was not listed yet.
+    #[default]
+    Pending,
+    /// Its objects were listed and are watched.
+    Listed,
+    /// The member does not serve it: there are no objects of it.
+    NotServed,
+}
+
+#[derive(Debug, Default)]
+struct KindState {
+    coverage: Coverage,
+    /// Why it cannot be listed or watched now.
+    trouble: Option<String>,
+    /// Resource version up to which changes were seen.
+    version: u64,
+    /// Which application an object belongs to, by namespace and name.
+    owners: HashMap<(Name, Name), Name>,
+}
+
+/// The objects of one application.
+#[derive(Debug, Default)]
+pub(super) struct Copy {
+    /// In no order; few.
+    pub objects: Vec<Seen>,
+    /// The last answer about them.
+    pub cached: Option<super::observe::Cached>,
+}
+
+impl Copy {
+    /// One object.
+    pub fn find(&self, kind: &Kind, name: &str) -> Option<&Seen> {
+        self.objects
+            .iter()
+            .find(|seen| *seen.name == *name && seen.kind == *kind)
+    }
+}
+
+/// What is known of one member's objects.
+#[derive(Debug, Default)]
+pub(super) struct Store(Mutex<Contents>);
+
+/// The inside of a store, while it is locked.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    kinds: HashMap<Kind, KindState>,
+    /// By application.
+    pub copies: HashMap<ApplicationKey, Copy>,
+    /// Kinds that have to be listed again, to be compared with what was
+    /// declared since.
+    pub recheck: BTreeSet<Kind>,
+}
+
+impl Store {
+    /// Locks the store, for a moment: nothing waits while it is locked.
+    pub fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Contents {
+    /// How well a kind is known.
+    pub fn coverage(&self, kind: &Kind) -> Coverage {
+        self.kinds
+            .get(kind)
+            .map_or(Coverage::Pending, |state| state.coverage.clone())
+    }
+
+    /// Why a kind cannot be listed or watched now.
+    pub fn trouble(&self, kind: &Kind) -> Option<&str> {
+        self.kinds.get(kind)?.trouble.as_deref()
+    }
+
+    /// Every kind ever asked for.
+    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.kinds.keys()
+    }
+
+    /// Notes why a kind cannot be listed or watched. Returns whether that is
+    /// news.
+    pub fn set_trouble(&mut self, kind: &Kind, trouble: Option<String>) -> bool {
+        let state = self.kinds.entry(kind.clone()).or_default();
+        let news = state.trouble != trouble;
+        state.trouble = trouble;
+        news
+    }
+
+    /// Notes that the member does not serve a kind: its objects are gone with
+    /// it. Returns whether that is news.
+    pub fn set_not_served(&mut self, kind: &Kind) -> bool {
+        if self.coverage(kind) == Coverage::NotServed {
+            return false;
+        }
+        self.replace(kind, u64::MAX, Vec::new());
+        if let Some(state) = self.kinds.get_mut(kind) {
+            state.coverage = Coverage::NotServed;
+            state.version = 0;
+            state.trouble = None;
+        }
+        true
+    }
+
+    /// Takes a complete list of a kind, made at a resource version, in place
+    /// of what was known; what was written since is kept. Returns whether
+    /// anything is news.
+    pub fn replace(
+        &mut self,
+        kind: &Kind,
+        version: u64,
+        listed: Vec<(ApplicationKey, Seen)>,
+    ) -> bool {
+        let state = self.kinds.entry(kind.clone()).or_default();
+        let mut news = state.coverage != Coverage::Listed || state.trouble.is_some();
+        state.coverage = Coverage::Listed;
+        state.trouble = None;
+        state.version = state.version.max(version);
+        let here: BTreeSet<(&Name, &Name)> = listed
+            .iter()
+            .map(|(key, seen)| (&key.namespace, &seen.name))
+            .collect();
+        let gone: Vec<(Name, Name)> = state
+            .owners
+            .keys()
+            .filter(|(namespace, name)| !here.contains(&(namespace, name)))
+            .cloned()
+            .collect();
+        for (namespace, name) in gone {
+            news |= self.remove(kind, &namespace, &name, version);
+        }
+        for (key, seen) in listed {
+            news |= self.insert(key, seen);
+        }
+        news
+    }
+
+    /// Takes an object as a watch reports it. Returns whether it is news.
+    pub fn observed(&mut self, key: ApplicationKey, seen: Seen) -> bool {
+        self.progress(&seen.kind, seen.version);
+        self.insert(key, seen)
+    }
+
+    /// Takes an object as a write returns it. Returns whether it is news.
+    pub fn written(&mut self, key: ApplicationKey, seen: Seen) -> bool {
+        let known = self
+            .copies
+            .get(&key)
+            .and_then(|copy| copy.find(&seen.kind, &seen.name));
+        let watched = self.kinds.get(&seen.kind).map_or(0, |state| state.version);
+        // The watch is further already: it has seen the object go.
+        if known.is_none() && seen.version <= watched {
+            return false;
+        }
+        self.insert(key, seen)
+    }
+
+    /// Notes up to which resource version a watch is complete.
+    pub fn progress(&mut self, kind: &Kind, version: u64) {
+        if let Some(state) = self.kinds.get_mut(kind) {
+            state.version = state.version.max(version);
+        }
+    }
+
+    fn insert(&mut self, key: ApplicationKey, mut seen: Seen) -> bool {
+        let state = self.kinds.entry(seen.kind.clone()).or_default();
+        let place = (key.namespace.clone(), seen.name.clone());
+        let before = state.owners.get(&place).cloned();
+        match before {
+            Some(owner) if owner != key.name => {
+                let version = seen.version;
+                let (namespace, name, kind) =
+                    (key.namespace.clone(), seen.name.clone(), seen.kind.clone());
+                if !self.remove(&kind, &namespace, &name, version) {
+                    return false;
+                }
+                self.kinds
+                    .entry(kind)
+                    .or_default()
+                    .owners
+                    .insert(place, key.name.clone());
+            }
+            Some(_) => {}
+            None => {
+                state.owners.insert(place, key.name.clone());
+            }
+        }
+        let copy = self.copies.entry(key).or_default();
+        let known = copy
+            .objects
+            .iter_mut()
+            .find(|known| known.name == seen.name && known.kind == seen.kind);
+        match known {
+            Some(known) if known.version > seen.version => false,
+            Some(known) if known.version == seen.version && !seen.settles(known) => false,
+            Some(known) => {
+                seen.inherit(known);
+                let news = !seen.says_the_same(known);
+                *known = seen;
+                if news {
+                    copy.cached = None;
+                }
+                news
+            }
+            None => {
+                copy.objects.push(seen);
+                copy.cached = None;
+                true
+            }
+        }
+    }
+
+    /// Forgets an object that is gone since a resource version. Returns
+    /// whether it was known.
+    pub fn remove(&mut self, kind: &Kind, namespace: &Name, name: &Name, version: u64) -> bool {
+        let Some(state) = self.kinds.get_mut(kind) else {
+            return false;
+        };
+        let place = (namespace.clone(), name.clone());
+        let Some(owner) = state.owners.get(&place) else {
+            return false;
+        };
+        let key = ApplicationKey {
+            namespace: namespace.clone(),
+            name: owner.clone(),
+        };
+        let Some(copy) = self.copies.get_mut(&key) else {
+            return false;
+        };
+        let Some(index) = copy
+            .objects
+            .iter()
+            .position(|seen| seen.name == *name && seen.kind == *kind && seen.version <= version)
+        else {
+            return false;
+        };
+        state.owners.remove(&place);
+        copy.objects.swap_remove(index);
+        copy.cached = None;
+        if copy.objects.is_empty() {
+            self.copies.remove(&key);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn kind() -> Kind {
+        Kind {
+            api_version: "v1".into(),
+            kind: "ConfigMap".into(),
+        }
+    }
+
+    fn key(name: &str) -> ApplicationKey {
+        ApplicationKey {
+            namespace: "games".into(),
+            name: name.into(),
+        }
+    }
+
+    fn seen(name: &str, version: u64) -> Seen {
+        let live = serde_json::from_value(
+            json!({"metadata": {"name": name, "uid": name, "resourceVersion": version.to_string(),
+            "annotations": {"flambeau.dev/epoch": version.to_string()}}}),
+        )
+        .unwrap();
+        Seen::of(&kind(), &live, None)
+    }
+
+    fn epoch(contents: &Contents, application: &str, name: &str) -> Option<i64> {
+        contents
+            .copies
+            .get(&key(application))?
+            .find(&kind(), name)?
+            .epoch
+    }
+
+    #[test]
+    fn a_late_event_does_not_undo_a_write() {
+        let store = Store::default();
+        let mut contents = store.lock();
+        contents.replace(&kind(), 1, Vec::new());
+        assert!(contents.written(key("a"), seen("x", 7)));
+        assert!(!contents.observed(key("a"), seen("x", 5)));
+        assert_eq!(epoch(&contents, "a", "x"), Some(7));
+        assert!(
+            !contents.remove(&kind(), &"games".into(), &"x".into(), 6),
+            "an earlier deletion"
+        );
+        assert!(contents.remove(&kind(), &"games".into(), &"x".into(), 8));
+        assert!(contents.copies.is_empty());
+    }
+
+    #[test]
+    fn a_late_answer_does_not_bring_back_what_is_gone() {
+        let store = Store::default();
+        let mut contents = store.lock();
+        contents.replace(&kind(), 1, Vec::new());
+        contents.progress(&kind(), 9);
+        assert!(!contents.written(key("a"), seen("x", 7)));
+        assert!(contents.copies.is_empty());
+    }
+
+    #[test]
+    fn a_list_replaces_what_is_older_and_keeps_what_was_written_since() {
+        let store = Store::default();
+        let mut contents = store.lock();
+        contents.replace(
+            &kind(),
+            3,
+            vec![(key("a"), seen("old", 2)), (key("a"), seen("kept", 3))],
+        );
+        contents.written(key("b"), seen("new", 12));
+        assert!(contents.replace(&kind(), 10, vec![(key("a"), seen("kept", 3))]));
+        assert_eq!(epoch(&contents, "a", "old"), None);
+        assert_eq!(epoch(&contents, "a", "kept"), Some(3));
+        assert_eq!(epoch(&contents, "b", "new"), Some(12));
+        assert!(!contents.replace(
+            &kind(),
+            13,
+            vec![(key("a"), seen("kept", 3)), (key("b"), seen("new", 12))]
+        ));
+    }
+
+    #[test]
+    fn an_object_belongs_to_one_application() {
+        let store = Store::default();
+        let mut contents = store.lock();
+        contents.replace(&kind(), 3, vec![(key("a"), seen("x", 2))]);
+        assert!(contents.observed(key("b"), seen("x", 5)));
+        assert_eq!(epoch(&contents, "a", "x"), None);
+        assert_eq!(epoch(&contents, "b", "x"), Some(5));
+    }
+
+    #[test]
+    fn a_kind_that_is_not_served_has_no_objects() {
+        let store = Store::default();
+        let mut contents = store.lock();
+        assert_eq!(contents.coverage(&kind()), Coverage::Pending);
+        contents.replace(&kind(), 3, vec![(key("a"), seen("x", 2))]);
+        assert!(contents.set_not_served(&kind()));
+        assert!(!contents.set_not_served(&kind()));
+        assert!(contents.copies.is_empty());
+        assert_eq!(contents.coverage(&kind()), Coverage::NotServed);
+    }
+}

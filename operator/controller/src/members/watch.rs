@@ -1,0 +1,358 @@
+//! Watches of a member's objects: a complete list made aside, then changes,
+//! for every kind on its own, so that trouble with one starves no other.
+
+use super::{
+    connection::{Connection, REQUEST_TIMEOUT, RequestError, get, unreadable},
+    discovery::Resource,
+    live::{Event, EventKind, List, Live},
+    member::Member,
+    metrics::Verb,
+    seen::{self, Seen},
+};
+use flambeau_crds::APPLICATION_LABEL;
+use flambeau_planner::model::{ApplicationKey, Kind};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use std::{
+    collections::{HashMap, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep, timeout},
+};
+
+/// Objects per page of a list: a page is in memory as a whole.
+const PAGE: usize = 100;
+/// How long the API server keeps one watch.
+const WATCH_SECONDS: u64 = 300;
+/// How long a watch may be silent: bookmarks come about every minute.
+const SILENCE: Duration = Duration::from_secs(150);
+/// How soon a list or watch that failed is tried again; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long more declarations are waited for before a kind is listed again.
+const BURST: Duration = Duration::from_millis(100);
+/// A watch that ends earlier by itself is not begun again at once.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// Watches what is wanted and served, until it is stopped.
+pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
+    let mut tasks = JoinSet::new();
+    let mut running: HashMap<Kind, (Resource, AbortHandle)> = HashMap::new();
+    let mut wanted = member.shared.wanted.subscribe();
+    let mut discovery = member.discovery();
+    loop {
+        let kinds = wanted.borrow_and_update().clone();
+        let found = discovery.borrow_and_update().clone();
+        if let Some(found) = found {
+            for kind in kinds.iter() {
+                match (found.resources.get(kind), running.get(kind)) {
+                    (Some(resource), Some((known, _))) if resource == known => {}
+                    (Some(resource), before) => {
+                        if let Some((_, task)) = before {
+                            task.abort();
+                        }
+                        let watch = Watch {
+                            member: member.clone(),
+                            connection: connection.clone(),
+                            kind: kind.clone(),
+                            resource: resource.clone(),
+                            resume: None,
+                        };
+                        let task = tasks.spawn(watch.run());
+                        running.insert(kind.clone(), (resource.clone(), task));
+                    }
+                    (None, before) => {
+                        if let Some((_, task)) = before {
+                            task.abort();
+                            running.remove(kind);
+                        }
+                        if member.store.lock().set_not_served(kind) {
+                            member.shared.dirty.mark();
+                        }
+                    }
+                }
+            }
+        }
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            changed = discovery.changed() => if changed.is_err() { return },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+struct Watch {
+    member: Arc<Member>,
+    connection: Arc<Connection>,
+    kind: Kind,
+    resource: Resource,
+    /// Resource version from which changes are still to come; none before
+    /// the first list.
+    resume: Option<String>,
+}
+
+/// Why a watch ended.
+enum End {
+    /// It goes on where it stopped.
+    Resume,
+    /// It goes on at once.
+    Recheck,
+    /// Changes were missed, or are to be seen once more: a new list is due.
+    Expired,
+    /// The kind is not served any more.
+    NotServed,
+}
+
+impl Watch {
+    async fn run(mut self) {
+        let mut generation = self.member.health.generation();
+        let mut recheck = self.member.recheck.subscribe();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let begun = Instant::now();
+            // A member that answers again may have lost the connection silently.
+            let result = tokio::select! {
+                result = self.cycle() => Some(result),
+                changed = generation.changed() => match changed {
+                    Ok(()) => None,
+                    Err(_) => return,
+                },
+                _ = recheck.changed() => {
+                    // Declarations come in bursts.
+                    sleep(BURST).await;
+                    Some(Ok(self.rechecked()))
+                }
+            };
+            match result {
+                None => pause = FIRST_PAUSE,
+                Some(Ok(End::Recheck)) => {}
+                Some(Ok(End::Resume)) => {
+                    pause = FIRST_PAUSE;
+                    // Something between may end every watch at once.
+                    if begun.elapsed() < SHORT {
+                        sleep(SHORT).await;
+                    }
+                }
+                Some(Ok(End::Expired)) => {
+                    self.resume = None;
+                    pause = FIRST_PAUSE;
+                }
+                Some(Ok(End::NotServed)) => {
+                    self.resume = None;
+                    if self.member.store.lock().set_not_served(&self.kind) {
+                        self.member.shared.dirty.mark();
+                    }
+                    sleep(LONGEST_PAUSE).await;
+                }
+                Some(Err(error)) => {
+                    self.note_trouble(&error);
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        _ = generation.changed() => {}
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn rechecked(&self) -> End {
+        let due = self.member.store.lock().recheck.remove(&self.kind);
+        if due { End::Expired } else { End::Recheck }
+    }
+
+    fn note_trouble(&self, error: &RequestError) {
+        tracing::debug!(cluster = %self.member.name, kind = %self.kind, %error, "watch failed");
+        // Silence of the whole member is told by its health; a refusal concerns this kind.
+        let refused = matches!(error, RequestError::Api(api) if api.code < 500)
+            || matches!(error, RequestError::Unreadable(_));
+        if refused {
+            let trouble = format!(
+                "{} cannot be listed on {}: {error}",
+                self.kind, self.member.name
+            );
+            if self
+                .member
+                .store
+                .lock()
+                .set_trouble(&self.kind, Some(trouble))
+            {
+                self.member.shared.dirty.mark();
+            }
+        }
+    }
+
+    async fn cycle(&mut self) -> Result<End, RequestError> {
+        if self.resume.is_none() {
+            match self.list().await {
+                Err(error) if error.code() == Some(404) => return Ok(End::NotServed),
+                listed => listed?,
+            }
+        }
+        match self.follow().await {
+            Err(error) if error.code() == Some(404) => Ok(End::NotServed),
+            Err(error) if error.code() == Some(410) => Ok(End::Expired),
+            end => end,
+        }
+    }
+
+    async fn list(&mut self) -> Result<(), RequestError> {
+        let mut listed = Vec::new();
+        let mut next = String::new();
+        loop {
+            let path = format!(
+                "{}?labelSelector={}&limit={PAGE}&continue={}",
+                self.resource.everywhere(),
+                super::discovery::encoded(APPLICATION_LABEL),
+                super::discovery::encoded(&next)
+            );
+            let answer = self
+                .connection
+                .call(Verb::List, get(&path)?, REQUEST_TIMEOUT)
+                .await?;
+            let page: List = answer.json()?;
+            drop(answer);
+            listed.extend(page.items.iter().filter_map(|live| self.see(live)));
+            next = page.metadata.r#continue;
+            if next.is_empty() {
+                let version = page.metadata.resource_version;
+                let number = version.parse().unwrap_or(0);
+                self.resume = Some(version);
+                if self.member.store.lock().replace(&self.kind, number, listed) {
+                    self.member.shared.dirty.mark();
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    fn see(&self, live: &Live) -> Option<(ApplicationKey, Seen)> {
+        let key = seen::owner(live)?;
+        let declared = self.member.shared.declared(&key);
+        let key = declared
+            .as_ref()
+            .map_or(key, |declared| declared.key.clone());
+        let seen = Seen::of(&self.kind, live, declared.as_deref());
+        Some((key, seen))
+    }
+
+    async fn follow(&mut self) -> Result<End, RequestError> {
+        let resume = self.resume.clone().unwrap_or_default();
+        // Not all watches of all kinds end at the same moment.
+        let mut hasher = DefaultHasher::new();
+        (&self.kind, &self.member.name).hash(&mut hasher);
+        let seconds = WATCH_SECONDS + hasher.finish() % 60;
+        let path = format!(
+            "{}?watch=true&allowWatchBookmarks=true&labelSelector={}&resourceVersion={}&timeoutSeconds={seconds}",
+            self.resource.everywhere(),
+            super::discovery::encoded(APPLICATION_LABEL),
+            super::discovery::encoded(&resume)
+        );
+        let mut lines = Lines {
+            body: self.connection.stream(Verb::Watch, get(&path)?).await?,
+            buffer: Vec::new(),
+            read: 0,
+        };
+        if self.member.store.lock().set_trouble(&self.kind, None) {
+            self.member.shared.dirty.mark();
+        }
+        while let Some(event) = lines.next(&self.connection).await? {
+            if let Some(end) = self.take(event)? {
+                return Ok(end);
+            }
+        }
+        Ok(End::Resume)
+    }
+
+    fn take(&mut self, event: Event) -> Result<Option<End>, RequestError> {
+        let live = &event.object;
+        if event.kind == EventKind::Error {
+            let code = live
+                .fields
+                .get("code")
+                .and_then(serde_json::Value::as_u64)
+                .unwrap_or(0);
+            let message = live
+                .fields
+                .get("message")
+                .and_then(serde_json::Value::as_str)
+                .unwrap_or("the watch failed");
+            return match code {
+                410 => Ok(Some(End::Expired)),
+                _ => Err(RequestError::Transport(message.to_owned())),
+            };
+        }
+        let version = live.metadata.version();
+        self.resume = Some(live.metadata.resource_version.clone());
+        let seen = match event.kind {
+            EventKind::Added | EventKind::Modified => self.see(live),
+            _ => None,
+        };
+        let mut contents = self.member.store.lock();
+        let news = match (event.kind, seen) {
+            (EventKind::Deleted, _) => {
+                let (namespace, name) = (
+                    live.metadata.namespace.as_str().into(),
+                    live.metadata.name.as_str().into(),
+                );
+                contents.remove(&self.kind, &namespace, &name, version)
+            }
+            (_, Some((key, seen))) => contents.observed(key, seen),
+            _ => false,
+        };
+        contents.progress(&self.kind, version);
+        drop(contents);
+        if news {
+            self.member.shared.dirty.mark();
+        }
+        Ok(None)
+    }
+}
+
+/// The lines of a stream.
+struct Lines {
+    body: Body,
+    buffer: Vec<u8>,
+    /// How much of the buffer was looked at.
+    read: usize,
+}
+
+impl Lines {
+    async fn next(&mut self, connection: &Connection) -> Result<Option<Event>, RequestError> {
+        loop {
+            if let Some(end) = self.buffer[self.read..]
+                .iter()
+                .position(|byte| *byte == b'\n')
+            {
+                let end = self.read + end;
+                let event = serde_json::from_slice(&self.buffer[..end]);
+                self.buffer.drain(..=end);
+                self.read = 0;
+                return event
+                    .map(Some)
+                    .map_err(|error| RequestError::Unreadable(unreadable(&error)));
+            }
+            self.read = self.buffer.len();
+            if self.buffer.is_empty() && self.buffer.capacity() > 64 * 1024 {
+                self.buffer = Vec::new();
+            }
+            let frame = timeout(SILENCE, self.body.frame())
+                .await
+                .map_err(|_| RequestError::Timeout(SILENCE))?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(RequestError::transport(&error)),
+                Some(Ok(frame)) => {
+                    connection.answered();
+                    if let Some(data) = frame.data_ref() {
+                        self.buffer.extend_from_slice(data);
+                    }
+                }
+            }
+        }
+    }
+}
