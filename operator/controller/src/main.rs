@@ -77,7 +77,18 @@ struct Run {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; 2 would read as "moves pending".
+            let failed = error.use_stderr();
+            return match error.print() {
+                Ok(()) if !failed => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            };
+        }
+    };
+    let result = match cli.command {
         Command::Run(run) => start(run).map(|()| ExitCode::SUCCESS),
         Command::Plan(options) => offline::plan(&options),
     };

@@ -77,12 +77,19 @@ impl Hub {
             |_, _| {},
         ));
         let mut credentials = Credentials::new(client(), members.clone(), dirty.clone());
-        tasks.spawn(watch::watch(
+        let clusters = watch::watch(
             client(),
             Arc::clone(&self.clusters),
             dirty.clone(),
             move |key: &entries::ObjectKey, entry| credentials.follow(&key.name, entry),
-        ));
+        );
+        // Members compare what they see with what is declared, so they are
+        // asked after everything declared is known.
+        let applications = Arc::clone(&self.applications);
+        tasks.spawn(async move {
+            applications.listed_once().await;
+            clusters.await;
+        });
         let (members, kinds) = (members.clone(), Arc::clone(&self.kinds));
         tasks.spawn(watch::watch(
             client(),

@@ -3,11 +3,9 @@
 use super::entries::{Entry, ObjectKey};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
+use tokio::sync::watch;
 
 /// Deletions that are remembered, so that a late answer to a write does not
 /// bring an object back.
@@ -17,7 +15,7 @@ const REMEMBERED_DELETIONS: usize = 10_000;
 #[derive(Debug)]
 pub struct Table<E> {
     inner: RwLock<Inner<E>>,
-    synced: AtomicBool,
+    synced: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -34,7 +32,7 @@ impl<E> Default for Table<E> {
         };
         Self {
             inner: RwLock::new(inner),
-            synced: AtomicBool::new(false),
+            synced: watch::Sender::new(false),
         }
     }
 }
@@ -42,7 +40,13 @@ impl<E> Default for Table<E> {
 impl<E: Entry> Table<E> {
     /// Whether the kind was listed once.
     pub fn synced(&self) -> bool {
-        self.synced.load(Ordering::Acquire)
+        *self.synced.borrow()
+    }
+
+    /// Waits until the kind was listed once.
+    pub async fn listed_once(&self) {
+        // The sender lives as long as this table, so waiting cannot fail.
+        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
     /// Reads all entries in one view.
@@ -97,7 +101,7 @@ impl<E: Entry> Table<E> {
             inner.entries.remove(key);
         }
         drop(inner);
-        self.synced.store(true, Ordering::Release);
+        self.synced.send_replace(true);
         gone
     }
 
