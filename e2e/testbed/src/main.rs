@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring the clusters up; a testbed that runs already is kept
+    /// Bring the clusters up; one that runs already is kept, with images and operator renewed
     Up(Up),
     /// Say what is missing, and install missing packages of the system
     Prerequisites,
@@ -70,24 +70,26 @@ fn bring_up(up: &Up) -> Result<()> {
     let progress = Progress::start();
     let testbed = match Testbed::attach() {
         Ok(running) if !up.fresh => {
-            eprintln!("The testbed runs already; `make down` first for a fresh one.");
+            progress.say(
+                "testbed",
+                "runs already and is kept (`make down` first for a fresh one)",
+            );
+            running.renew_images()?;
+            if !up.without_operator {
+                running.renew_operator(progress)?;
+            }
             running
         }
-        _ => Testbed::up(
-            Options {
+        _ => {
+            let options = Options {
                 operator: !up.without_operator,
                 hub_node: up.hub_node,
                 fsync: up.fsync,
                 addresses: up.network,
-            },
-            progress,
-        )?,
+            };
+            Testbed::up(options, progress)?
+        }
     };
-    if !up.without_operator && testbed.operator().is_none() {
-        testbed.install_crds()?;
-        testbed.start_operator()?;
-        progress.say("operator", "healthy");
-    }
     let folder = testbed.folder().display();
     println!(
         "Ready. For a shell: `source {folder}/env`; kubeconfigs: {folder}/<cluster>/kubeconfig"

@@ -69,11 +69,19 @@ impl Testbed {
         Ok(())
     }
 
-    /// Starts the operator and waits until it says that it is healthy. Flambeau's kinds must be installed.
+    /// Starts the operator and waits until it says that it is ready. Flambeau's kinds must be installed.
     ///
     /// # Errors
     /// When it runs already, is not built, or ends.
     pub fn start_operator(&self) -> Result<ProcessId> {
+        self.start_operator_with(&[])
+    }
+
+    /// As [`Testbed::start_operator`], with more arguments, such as `--concurrent-moves=6`.
+    ///
+    /// # Errors
+    /// As [`Testbed::start_operator`].
+    pub fn start_operator_with(&self, arguments: &[&str]) -> Result<ProcessId> {
         if self.operator().is_some() {
             bail!("the operator runs already");
         }
@@ -85,7 +93,7 @@ impl Testbed {
             );
         }
         let hub = network::number("hub")?;
-        let operator = Component::new(NAME, &program)
+        let mut operator = Component::new(NAME, &program)
             .argument("run")
             .path("kubeconfig", &self.hub().kubeconfig())
             .flag("gateway", edge::GATEWAY_NAME)
@@ -94,6 +102,9 @@ impl Testbed {
                 edge::stats_url(self.addresses().cluster(hub)),
             )
             .flag("listen", format!("{}:{PORT}", self.addresses().root()));
+        operator
+            .arguments
+            .extend(arguments.iter().map(ToString::to_string));
         let group = Hierarchies::mounted()?.group(&format!("{ROOT}/operator"))?;
         group.create()?;
         let id = recorded::start(
@@ -109,10 +120,10 @@ impl Testbed {
             name: NAME.to_owned(),
             id,
         })?;
-        let health = format!("{}/healthz", self.operator_url());
-        wait::until("operator healthy", READY_WITHIN, || {
+        let ready = format!("{}/readyz", self.operator_url());
+        wait::until("operator ready", READY_WITHIN, || {
             recorded::check(self.folder(), NAME)?;
-            Ok(answers(&health))
+            Ok(answers(&ready))
         })?;
         Ok(id)
     }

@@ -193,6 +193,30 @@ impl Testbed {
         edge::stats_url(self.hub().control_plane().address)
     }
 
+    /// Installs Flambeau's kinds and replaces a running operator by the one that is built now.
+    ///
+    /// # Errors
+    /// When the kinds are refused, or the operator does not start.
+    pub fn renew_operator(&self, progress: Progress) -> Result<()> {
+        self.install_crds()?;
+        self.stop_operator()?;
+        self.start_operator()?;
+        progress.say("operator", &format!("ready at {}", self.operator_url()));
+        Ok(())
+    }
+
+    /// Packs the images anew, when their programs have changed, and gives them to every node.
+    ///
+    /// # Errors
+    /// When a program is not built or a node refuses an image.
+    pub fn renew_images(&self) -> Result<()> {
+        let images = images::for_nodes()?;
+        for node in self.clusters.iter().filter_map(Cluster::node) {
+            images.iter().try_for_each(|image| node.import(image))?;
+        }
+        Ok(())
+    }
+
     fn start_clusters(&self, images: &[images::Image], progress: Progress) -> Result<()> {
         let start = |cluster: &Cluster| -> Result<()> {
             cluster.prepare()?;
