@@ -1,6 +1,7 @@
 //! The report of a story under load: `report.json` for programs, and `report.html`, one page for people that holds the
 //! same JSON and draws it.
 
+mod migration;
 mod page;
 mod summary;
 

@@ -83,7 +83,9 @@ const fillMoves = () => {
     element("span", { class: move.downtime_ms > 0 ? "bad" : "good" }, span(move.downtime_ms)),
     element("span", { class: move.outcome === "Completed" ? "good" : "bad" }, move.outcome ?? "under way"),
   ]);
-  section("moves", "Moves", "Each move with its reason, its steps and what their gates said.", framed(addUnder(table([
+  const times = moves.flatMap((move) => move.steps.flatMap((step) => [step.start, step.end ?? step.start]));
+  const coarse = times.every((time) => Date.parse(time) % 1000 === 0) ? " Steps are recorded in whole seconds." : "";
+  section("moves", "Moves", `Each move with its reason, its steps and what their gates said.${coarse}`, framed(addUnder(table([
     ["Application", "word"], ["Route", "word"], ["Why"], ["At", "number"], ["Took", "number"], ["No endpoint", "number"], ["Outcome"],
   ], rows), moves.map(steps))));
 };
