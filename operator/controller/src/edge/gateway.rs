@@ -7,7 +7,8 @@ use super::{
     objects::{self, GatewayName, MANAGED_BY_LABEL},
     poller::Poller,
     route::{self, HttpRoute},
-    store::{self, EdgeKind, Seen, Store},
+    seen::{self, Seen},
+    store::{EdgeKind, Store},
 };
 use crate::{
     declared::{Declared, DeclaredTraffic},
@@ -15,8 +16,10 @@ use crate::{
 };
 use flambeau_crds::{APPLICATION_LABEL, CLUSTER_LABEL, FIELD_MANAGER};
 use flambeau_planner::model::{ApplicationKey, EdgeObservation, Name};
-use futures::{StreamExt, future::try_join_all};
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Service, api::discovery::v1::EndpointSlice};
+use futures::{StreamExt, future::join_all};
+use k8s_openapi::{
+    NamespaceResourceScope, api::core::v1::Service, api::discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams},
@@ -90,17 +93,25 @@ impl GatewayEdge {
         watches.spawn(follow(
             (EdgeKind::Route, routes, managed),
             (store.clone(), dirty.clone()),
-            move |route| store::route(route, &ours),
+            move |route| seen::route(route, &ours),
         ));
         watches.spawn(follow(
-            (EdgeKind::Service, Api::<Service>::all(hub.clone()), backends.clone()),
+            (
+                EdgeKind::Service,
+                Api::<Service>::all(hub.clone()),
+                backends.clone(),
+            ),
             (store.clone(), dirty.clone()),
-            store::service,
+            seen::service,
         ));
         watches.spawn(follow(
-            (EdgeKind::Slice, Api::<EndpointSlice>::all(hub.clone()), backends),
+            (
+                EdgeKind::Slice,
+                Api::<EndpointSlice>::all(hub.clone()),
+                backends,
+            ),
             (store.clone(), dirty.clone()),
-            store::slice,
+            seen::slice,
         ));
         let poller = Poller::start(
             settings.stats_url.as_deref(),
@@ -173,7 +184,9 @@ impl GatewayEdge {
             ..PatchParams::apply(FIELD_MANAGER)
         };
         self.count(kind, "apply");
-        let answer = api.patch(&wanted.name, &parameters, &Patch::Apply(object)).await;
+        let answer = api
+            .patch(&wanted.name, &parameters, &Patch::Apply(object))
+            .await;
         let answer = answer.map_err(|error| match error {
             kube::Error::Api(status) if status.code == 409 => EdgeError::Taken {
                 object: described(),
@@ -182,14 +195,18 @@ impl GatewayEdge {
             error => hub_error(described(), error),
         })?;
         let Some(stored) = reduce(&answer) else {
-            return Err(EdgeError::Altered { object: described() });
+            return Err(EdgeError::Altered {
+                object: described(),
+            });
         };
         let digest = stored.digest;
         if self.0.store.answered(kind, stored) {
             self.0.dirty.mark();
         }
         if digest != wanted.digest {
-            return Err(EdgeError::Altered { object: described() });
+            return Err(EdgeError::Altered {
+                object: described(),
+            });
         }
         Ok(())
     }
@@ -224,7 +241,10 @@ impl GatewayEdge {
     }
 
     fn count(&self, kind: EdgeKind, verb: &'static str) {
-        let labels = WriteLabels { kind: kind.as_str(), verb };
+        let labels = WriteLabels {
+            kind: kind.as_str(),
+            verb,
+        };
         self.0.writes.get_or_create(&labels).inc();
     }
 
@@ -237,7 +257,8 @@ impl GatewayEdge {
     ) -> Result<(), EdgeError> {
         let key = &declared.key;
         let service = objects::service(declared, traffic, cluster);
-        self.write(EdgeKind::Service, &self.api(key), &service, store::service).await?;
+        self.write(EdgeKind::Service, &self.api(key), &service, seen::service)
+            .await?;
         // A cluster whose endpoints are not told keeps those that it has.
         let Some(endpoints) = endpoints else {
             return Ok(());
@@ -245,7 +266,8 @@ impl GatewayEdge {
         let api = self.api::<EndpointSlice>(key);
         let slices = objects::slices(declared, cluster, endpoints);
         for slice in &slices {
-            self.write(EdgeKind::Slice, &api, slice, store::slice).await?;
+            self.write(EdgeKind::Slice, &api, slice, seen::slice)
+                .await?;
         }
         for name in self.0.store.names(EdgeKind::Slice, key, Some(cluster)) {
             let wanted = |slice: &EndpointSlice| slice.metadata.name.as_deref() == Some(&*name);
@@ -268,7 +290,8 @@ impl GatewayEdge {
         }
         let services = self.api::<Service>(key);
         for name in self.0.store.names(EdgeKind::Service, key, cluster) {
-            self.delete(EdgeKind::Service, &services, key, &name).await?;
+            self.delete(EdgeKind::Service, &services, key, &name)
+                .await?;
         }
         Ok(())
     }
@@ -282,6 +305,18 @@ impl GatewayEdge {
 impl Edge for GatewayEdge {
     fn synced(&self) -> bool {
         self.0.store.synced()
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        self.0.store.why_unavailable()
+    }
+
+    fn present(&self, key: &ApplicationKey) -> bool {
+        self.0.store.present(key)
+    }
+
+    fn intact(&self, key: &ApplicationKey) -> bool {
+        self.0.store.intact(key)
     }
 
     fn observe(&self, key: &ApplicationKey) -> EdgeObservation {
@@ -307,9 +342,7 @@ impl Edge for GatewayEdge {
     }
 
     fn problem(&self, key: &ApplicationKey) -> Option<String> {
-        self.0
-            .store
-            .why_unavailable()
+        self.unavailable()
             .or_else(|| self.0.store.route(key).and_then(|route| route.problem))
     }
 
@@ -328,27 +361,37 @@ impl Edge for GatewayEdge {
             return Err(EdgeError::NoWeight(key.clone()));
         }
         let named: BTreeSet<&Name> = weights.keys().chain(endpoints.keys()).collect();
-        try_join_all(named.iter().map(|cluster| {
+        // Whatever is wrong behind one cluster, the endpoints of the others
+        // are brought up to date.
+        let backends = join_all(named.iter().map(|cluster| {
             self.apply_backend(declared, traffic, cluster, endpoints.get(*cluster))
-        }))
-        .await?;
+        }));
+        backends
+            .await
+            .into_iter()
+            .collect::<Result<(), EdgeError>>()?;
         if !weights.is_empty() {
             let route = objects::route(declared, traffic, weights, &self.0.gateway);
-            let reduce = |route: &HttpRoute| store::route(route, &self.0.gateway);
-            self.write(EdgeKind::Route, &self.routes(key), &route, reduce).await?;
+            let reduce = |route: &HttpRoute| seen::route(route, &self.0.gateway);
+            self.write(EdgeKind::Route, &self.routes(key), &route, reduce)
+                .await?;
         }
         for cluster in self.0.store.clusters(key) {
             if !named.contains(&cluster) && !self.routed(key, &cluster) {
                 self.delete_backends(key, Some(&cluster)).await?;
             }
         }
+        self.0.store.written(key);
         Ok(())
     }
 
     async fn remove(&self, key: &ApplicationKey) -> Result<(), EdgeError> {
-        self.writable()?;
+        if !self.0.store.known() {
+            self.writable()?;
+        }
         for name in self.0.store.names(EdgeKind::Route, key, None) {
-            self.delete(EdgeKind::Route, &self.routes(key), key, &name).await?;
+            self.delete(EdgeKind::Route, &self.routes(key), key, &name)
+                .await?;
         }
         self.delete_backends(key, None).await
     }
@@ -435,7 +478,7 @@ fn failed(kind: EdgeKind, error: &watcher::Error, store: &Store) -> bool {
             return false;
         }
     };
-    let news = store.unavailable(kind, &message);
+    let news = store.unavailable(kind, code == 404, &message);
     if news {
         tracing::error!("{message}");
     }

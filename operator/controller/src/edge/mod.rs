@@ -10,6 +10,7 @@ mod gateway;
 mod objects;
 mod poller;
 mod route;
+mod seen;
 mod stats;
 mod store;
 
@@ -29,6 +30,19 @@ pub trait Edge: Clone + Send + Sync + 'static {
     /// False until the edge was read once: nothing is known then, and nothing
     /// is written.
     fn synced(&self) -> bool;
+
+    /// Why the edge cannot be used at all, for people; none when it can, or
+    /// while that is not known. What it did before goes on.
+    fn unavailable(&self) -> Option<String>;
+
+    /// Whether the edge has anything of an application: a route, or what
+    /// stands behind one.
+    fn present(&self, key: &ApplicationKey) -> bool;
+
+    /// Whether the edge of an application is as the last [`Edge::apply`] that
+    /// succeeded left it; false before there was one. Cheap: what is intact
+    /// and wanted as before needs no further [`Edge::apply`].
+    fn intact(&self, key: &ApplicationKey) -> bool;
 
     /// The edge of an application as it was last seen. Cheap.
     fn observe(&self, key: &ApplicationKey) -> EdgeObservation;

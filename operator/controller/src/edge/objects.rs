@@ -22,11 +22,7 @@ use k8s_openapi::{
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::{
-    collections::BTreeMap,
-    fmt::Write,
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, fmt::Write, net::IpAddr};
 
 /// Label of everything that Flambeau writes
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>).
@@ -50,20 +46,35 @@ const LONGEST_NAME: usize = 63;
 /// once unless told otherwise
 /// (<https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/circuit_breaker.proto>);
 /// long-lived streams reach that soon, and an application that moves must not
-/// meet a limit that its owner never set. Contour reads these annotations.
-const LIMITS: [(&str, &str); 3] = [
+/// meet a limit that its owner never set. It also sends no more than 3
+/// requests again at once, fewer than a pod that dies under load leaves
+/// behind. Contour reads these annotations.
+const LIMITS: [(&str, &str); 4] = [
     ("projectcontour.io/max-connections", "100000"),
     ("projectcontour.io/max-pending-requests", "100000"),
     ("projectcontour.io/max-requests", "100000"),
+    ("projectcontour.io/max-retries", "1000"),
 ];
 
-/// When a request that never reached a pod is sent again, to whichever pod is
-/// next: nothing is done twice. Contour reads no retry policy from routes;
-/// Envoy's router takes these headers, which never reach the pod
+/// When a request is sent again, to whichever pod is next, because it never
+/// reached one: nothing is done twice. Contour reads no retry policy from
+/// routes; Envoy's router takes it from a request's headers, which do not go
+/// on to the pod
 /// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#x-envoy-retry-on>).
-const RETRY_ON: &str = "connect-failure,refused-stream,reset-before-request";
-/// How often such a request is sent again.
-const RETRIES: &str = "3";
+const RETRY_UNSENT: &str = "connect-failure,refused-stream,reset-before-request";
+
+/// Requests by safe methods may be sent again even when a pod may have begun
+/// with them, as long as it did not answer (RFC 9110, 9.2.1 and 9.2.2): a pod
+/// that ends closes connections on which the next request is on its way.
+const RETRY_SAFE: &str = "connect-failure,refused-stream,reset";
+
+/// The safe methods that carry requests of users (RFC 9110, 9.2.1).
+const SAFE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+
+/// How often a request is sent again. Envoy chooses among all pods each time,
+/// the dead one included; with one of two dead, one request in 2^15 hits it
+/// every time. With all of them dead, the answer is some two seconds late.
+const RETRIES: &str = "15";
 
 /// Whether Flambeau writes an annotation.
 pub fn is_limit(annotation: &str) -> bool {
@@ -198,7 +209,10 @@ fn slice(
     let mut metadata = metadata(declared, name, Some(cluster));
     metadata.labels.get_or_insert_default().extend([
         (SERVICE_NAME_LABEL.to_owned(), backend.to_owned()),
-        (SLICE_MANAGED_BY_LABEL.to_owned(), flambeau_crds::GROUP.to_owned()),
+        (
+            SLICE_MANAGED_BY_LABEL.to_owned(),
+            flambeau_crds::GROUP.to_owned(),
+        ),
     ]);
     let ipv6 = endpoints.first().is_some_and(|first| first.ip.is_ipv6());
     EndpointSlice {
@@ -240,6 +254,7 @@ pub fn route(
         weight: i32::from(*weight),
         ..BackendReference::default()
     });
+    let backends: Vec<BackendReference> = backends.collect();
     let spec = RouteSpec {
         parent_refs: vec![ParentReference {
             group: route::GROUP.to_owned(),
@@ -249,28 +264,44 @@ pub fn route(
             section_name: None,
         }],
         hostnames: traffic.hostnames.clone(),
-        rules: vec![Rule {
-            matches: vec![json!({"path": {"type": "PathPrefix", "value": "/"}})],
-            filters: vec![json!({
-                "type": "RequestHeaderModifier",
-                "requestHeaderModifier": {"set": [
-                    {"name": "x-envoy-retry-on", "value": RETRY_ON},
-                    {"name": "x-envoy-max-retries", "value": RETRIES},
-                ]},
-            })],
-            // Envoy ends requests after 15 s unless told otherwise, event
-            // streams among them.
-            timeouts: Some(Timeouts {
-                request: Some("0s".to_owned()),
-                ..Timeouts::default()
-            }),
-            backend_refs: backends.collect(),
-        }],
+        rules: vec![
+            rule(Some(&SAFE_METHODS), RETRY_SAFE, &backends),
+            rule(None, RETRY_UNSENT, &backends),
+        ],
     };
     let name = declared.key.name.to_string();
     let mut object = HttpRoute::new(&name, &route::resource(), spec);
     object.metadata = metadata(declared, name, None);
     object
+}
+
+/// A rule for requests by some methods, or for all others.
+fn rule(methods: Option<&[&str]>, retry_on: &str, backends: &[BackendReference]) -> Rule {
+    let path = json!({"type": "PathPrefix", "value": "/"});
+    let matches = match methods {
+        Some(methods) => methods
+            .iter()
+            .map(|method| json!({"path": path, "method": method}))
+            .collect(),
+        None => vec![json!({"path": path})],
+    };
+    Rule {
+        matches,
+        filters: vec![json!({
+            "type": "RequestHeaderModifier",
+            "requestHeaderModifier": {"set": [
+                {"name": "x-envoy-retry-on", "value": retry_on},
+                {"name": "x-envoy-max-retries", "value": RETRIES},
+            ]},
+        })],
+        // Envoy ends requests after 15 s unless told otherwise, event streams
+        // among them.
+        timeouts: Some(Timeouts {
+            request: Some("0s".to_owned()),
+            ..Timeouts::default()
+        }),
+        backend_refs: backends.to_vec(),
+    }
 }
 
 /// The application that an object of the edge belongs to.
@@ -290,7 +321,11 @@ pub fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 pub fn ready(slice: &EndpointSlice) -> usize {
     let ready = slice.endpoints.iter().flatten().filter(|endpoint| {
         // Nothing said means ready (`discovery.k8s.io/v1`, EndpointConditions).
-        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
+        endpoint
+            .conditions
+            .as_ref()
+            .and_then(|conditions| conditions.ready)
+            != Some(false)
     });
     ready.filter(|endpoint| parse(endpoint).is_some()).count()
 }

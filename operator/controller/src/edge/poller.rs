@@ -2,8 +2,9 @@
 //! statistics.
 
 use super::{
+    seen::RouteDetail,
     stats::{Parser, STATISTICS, Totals},
-    store::{RouteDetail, Store},
+    store::Store,
 };
 use crate::dirty::Dirty;
 use flambeau_planner::model::{ApplicationKey, Name, StageRequests};
@@ -79,7 +80,11 @@ impl Ledger {
         for (cluster, now) in &self.last {
             let base = self.base.get(cluster).copied().unwrap_or_default();
             // Smaller than before: the proxy started anew and counts from 0.
-            let base = if now.answered < base.answered { Totals::default() } else { base };
+            let base = if now.answered < base.answered {
+                Totals::default()
+            } else {
+                base
+            };
             requests.open.insert(cluster.clone(), now.open);
             requests.stage.insert(
                 cluster.clone(),
@@ -156,12 +161,16 @@ impl Poller {
 
     /// Requests of an application; nothing while the proxy does not say.
     pub fn requests(&self, key: &ApplicationKey) -> Requests {
-        self.ledgers.fresh(key, Ledger::requests).unwrap_or_default()
+        self.ledgers
+            .fresh(key, Ledger::requests)
+            .unwrap_or_default()
     }
 
     /// Endpoints to which the proxy itself sends requests, if it says.
     pub fn healthy(&self, key: &ApplicationKey, cluster: &str) -> Option<usize> {
-        let totals = self.ledgers.fresh(key, |ledger| ledger.last.get(cluster).copied())??;
+        let totals = self
+            .ledgers
+            .fresh(key, |ledger| ledger.last.get(cluster).copied())??;
         usize::try_from(totals.healthy).ok()
     }
 }
@@ -235,7 +244,11 @@ impl Reader {
             stages.insert((*key).clone(), self.store.weights(key, route));
             for (backend, cluster) in self.store.routed(key, route) {
                 let statistic = format!("{}_{}_{}", key.namespace, backend.name, backend.port);
-                watched.push(Watched { key: (*key).clone(), cluster, statistic });
+                watched.push(Watched {
+                    key: (*key).clone(),
+                    cluster,
+                    statistic,
+                });
             }
         }
         if watched.is_empty() {
@@ -286,7 +299,9 @@ impl Reader {
         format!(
             "{}://{}{}?filter={filter}",
             self.address.scheme_str().unwrap_or("http"),
-            self.address.authority().map_or("", |authority| authority.as_str()),
+            self.address
+                .authority()
+                .map_or("", |authority| authority.as_str()),
             self.address.path(),
         )
         .parse()
@@ -294,7 +309,11 @@ impl Reader {
     }
 
     async fn fetch(&self, address: Uri) -> Result<BTreeMap<String, Totals>, String> {
-        let response = self.client.get(address).await.map_err(|error| chain(&error))?;
+        let response = self
+            .client
+            .get(address)
+            .await
+            .map_err(|error| chain(&error))?;
         if !response.status().is_success() {
             return Err(format!("answered {}", response.status()));
         }

@@ -2,15 +2,10 @@
 //! not objects.
 
 use super::{
-    objects::{self, GatewayName},
-    route::{HttpRoute, ParentStatus},
+    objects,
+    seen::{Detail, RouteDetail, RoutedBackend, Seen},
 };
-use flambeau_crds::CLUSTER_LABEL;
 use flambeau_planner::model::{ApplicationKey, Name};
-use k8s_openapi::{
-    api::{core::v1::Service, discovery::v1::EndpointSlice},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
@@ -42,197 +37,14 @@ impl EdgeKind {
     }
 }
 
-/// An object of the edge, reduced to what matters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// Application.
-    pub key: ApplicationKey,
-    /// Cluster; none for the route.
-    pub cluster: Option<Name>,
-    /// Name of the object.
-    pub name: Name,
-    /// `metadata.resourceVersion`; grows with every write (Kubernetes API
-    /// concepts, since 1.35 officially comparable).
-    pub version: u64,
-    /// Digest of everything that Flambeau writes.
-    pub digest: u64,
-    /// What else is asked for.
-    pub detail: Detail,
-}
-
-/// What else is asked for of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Detail {
-    /// Nothing.
-    Service,
-    /// Ready endpoints.
-    Slice {
-        /// How many.
-        ready: usize,
-    },
-    /// Weights and what the gateway says.
-    Route(RouteDetail),
-}
-
-/// Weights and what the gateway says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RouteDetail {
-    /// Services with their ports and weights.
-    pub backends: Vec<RoutedBackend>,
-    /// The gateway took the route as stored.
-    pub acknowledged: bool,
-    /// Why it did not, in its own words.
-    pub problem: Option<String>,
-}
-
-/// One weighted Service of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoutedBackend {
-    /// Name of the Service.
-    pub name: Name,
-    /// Port of the Service.
-    pub port: i32,
-    /// Weight.
-    pub weight: i32,
-}
-
-impl RouteDetail {
-    /// The backend of a cluster.
-    pub fn backend(&self, application: &str, cluster: &str) -> Option<&RoutedBackend> {
-        let name = objects::backend_name(application, cluster);
-        self.backends.iter().find(|backend| *backend.name == *name)
-    }
-}
-
-fn hashed(metadata: &ObjectMeta, rest: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let ours = [
-        flambeau_crds::APPLICATION_LABEL,
-        CLUSTER_LABEL,
-        objects::MANAGED_BY_LABEL,
-        objects::SERVICE_NAME_LABEL,
-        objects::SLICE_MANAGED_BY_LABEL,
-    ];
-    ours.map(|name| objects::label(metadata, name)).hash(&mut hasher);
-    let owners = metadata.owner_references.iter().flatten();
-    let owners: Vec<&str> = owners.map(|owner| owner.uid.as_str()).collect();
-    owners.hash(&mut hasher);
-    rest.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn seen(metadata: &ObjectMeta, digest: u64, detail: Detail) -> Option<Seen> {
-    Some(Seen {
-        key: objects::application(metadata)?,
-        cluster: objects::label(metadata, CLUSTER_LABEL).map(Name::from),
-        name: metadata.name.as_deref()?.into(),
-        version: metadata
-            .resource_version
-            .as_deref()
-            .and_then(|version| version.parse().ok())
-            .unwrap_or_default(),
-        digest,
-        detail,
-    })
-}
-
-/// A Service; none when its labels do not say whose it is.
-pub fn service(object: &Service) -> Option<Seen> {
-    let spec = object.spec.clone().unwrap_or_default();
-    let ports: Vec<String> = spec
-        .ports
-        .iter()
-        .flatten()
-        .map(|port| {
-            let (name, protocol, target) = (&port.name, &port.protocol, &port.target_port);
-            format!("{name:?} {} {protocol:?} {target:?}", port.port)
-        })
-        .collect();
-    // Whatever annotation Flambeau does not write is somebody else's.
-    let annotations = object.metadata.annotations.iter().flatten();
-    let limits: Vec<_> = annotations.filter(|(name, _)| objects::is_limit(name)).collect();
-    let selector: Vec<_> = spec.selector.iter().flatten().collect();
-    let rest = (spec.type_, spec.cluster_ip, ports, limits, selector);
-    seen(&object.metadata, hashed(&object.metadata, rest), Detail::Service)
-}
-
-/// An EndpointSlice; none when its labels do not say whose it is.
-pub fn slice(object: &EndpointSlice) -> Option<Seen> {
-    let ports: Vec<_> = object
-        .ports
-        .iter()
-        .flatten()
-        .map(|port| (&port.name, port.port, &port.protocol))
-        .collect();
-    let endpoints: Vec<_> = object
-        .endpoints
-        .iter()
-        .flatten()
-        .map(|endpoint| {
-            let conditions = endpoint.conditions.as_ref();
-            let conditions = conditions
-                .map(|conditions| (conditions.ready, conditions.serving, conditions.terminating));
-            (&endpoint.addresses, conditions)
-        })
-        .collect();
-    let digest = hashed(&object.metadata, (&object.address_type, ports, endpoints));
-    let ready = objects::ready(object);
-    seen(&object.metadata, digest, Detail::Slice { ready })
-}
-
-/// A route; none when its labels do not say whose it is.
-pub fn route(object: &HttpRoute, gateway: &GatewayName) -> Option<Seen> {
-    // Maps of serde_json are ordered, so that equal specs read the same.
-    let spec = serde_json::to_string(&object.spec).unwrap_or_default();
-    let rules = object.spec.rules.iter();
-    let backends = rules.flat_map(|rule| &rule.backend_refs).map(|backend| RoutedBackend {
-        name: backend.name.as_str().into(),
-        port: backend.port,
-        weight: backend.weight,
-    });
-    let generation = object.metadata.generation.unwrap_or_default();
-    let parents = object.status.iter().flat_map(|status| &status.parents);
-    let parent = parents.into_iter().find(|parent| {
-        parent.parent_ref.name == gateway.name
-            && parent.parent_ref.namespace.as_deref() == Some(&*gateway.namespace)
-    });
-    let detail = RouteDetail {
-        backends: backends.collect(),
-        acknowledged: parent.is_some_and(|parent| {
-            condition(parent, "Accepted", generation) == Some(true)
-                && condition(parent, "ResolvedRefs", generation) == Some(true)
-        }),
-        problem: parent.and_then(|parent| problem(parent, generation)),
-    };
-    let digest = hashed(&object.metadata, spec);
-    seen(&object.metadata, digest, Detail::Route(detail))
-}
-
-fn condition(parent: &ParentStatus, kind: &str, generation: i64) -> Option<bool> {
-    let mut conditions = parent.conditions.iter();
-    let condition = conditions.find(|condition| condition.kind == kind)?;
-    (condition.observed_generation == generation).then_some(condition.status == "True")
-}
-
-fn problem(parent: &ParentStatus, generation: i64) -> Option<String> {
-    let bad = parent.conditions.iter().find(|condition| {
-        matches!(condition.kind.as_str(), "Accepted" | "ResolvedRefs")
-            && condition.status == "False"
-            && condition.observed_generation == generation
-    })?;
-    let gateway = &parent.parent_ref.name;
-    Some(format!(
-        "gateway {gateway} refuses the route: {} is False, {}: {}",
-        bad.kind, bad.reason, bad.message
-    ))
-}
-
 /// One application's objects.
 #[derive(Default)]
 struct Application {
     route: Option<Seen>,
     services: BTreeMap<Name, Seen>,
     slices: BTreeMap<Name, Seen>,
+    /// Fingerprint right after everything was last written.
+    written: Option<u64>,
 }
 
 impl Application {
@@ -252,15 +64,28 @@ impl Application {
         }
     }
 
+    /// Changes when any object does, but for versions and what gateways say.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let objects = self.route.iter().chain(self.services.values());
+        for seen in objects.chain(self.slices.values()) {
+            (&seen.name, seen.digest).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     fn is_empty(&self) -> bool {
         self.route.is_none() && self.services.is_empty() && self.slices.is_empty()
     }
 }
 
+/// What is known about a kind as a whole.
 #[derive(Default)]
 struct Kindred {
     /// The list was read once.
     synced: bool,
+    /// The hub does not have the kind, so there are no objects of it.
+    missing: bool,
     /// Newest version that the watch delivered.
     version: u64,
     /// Objects of the list that is being read; none outside of a list.
@@ -296,6 +121,7 @@ impl Store {
         let kindred = inner.kinds.entry(kind).or_default();
         let changed = !kindred.synced || kindred.unavailable.is_some();
         kindred.synced = true;
+        kindred.missing = false;
         kindred.unavailable = None;
         let Some(listed) = kindred.listed.take() else {
             return changed;
@@ -307,9 +133,9 @@ impl Store {
                 EdgeKind::Service => application.services.keys().collect(),
                 EdgeKind::Slice => application.slices.keys().collect::<Vec<_>>(),
             };
-            let names = names.into_iter().filter(|name| {
-                !listed.contains(&(key.namespace.clone(), Name::clone(name)))
-            });
+            let names = names
+                .into_iter()
+                .filter(|name| !listed.contains(&(key.namespace.clone(), Name::clone(name))));
             gone.extend(names.map(|name| (key.clone(), name.clone())));
         }
         for (key, name) in &gone {
@@ -318,10 +144,12 @@ impl Store {
         changed || !gone.is_empty()
     }
 
-    /// A kind cannot be read. Returns whether that is news.
-    pub fn unavailable(&self, kind: EdgeKind, message: &str) -> bool {
+    /// A kind cannot be read, because it is `missing` or for another reason.
+    /// Returns whether that is news.
+    pub fn unavailable(&self, kind: EdgeKind, missing: bool, message: &str) -> bool {
         let mut inner = self.lock();
         let kindred = inner.kinds.entry(kind).or_default();
+        kindred.missing = missing;
         let news = kindred.unavailable.as_deref() != Some(message);
         kindred.unavailable = Some(message.to_owned());
         news
@@ -330,7 +158,10 @@ impl Store {
     /// Why the edge cannot be used, if it cannot.
     pub fn why_unavailable(&self) -> Option<String> {
         let inner = self.lock();
-        inner.kinds.values().find_map(|kindred| kindred.unavailable.clone())
+        inner
+            .kinds
+            .values()
+            .find_map(|kindred| kindred.unavailable.clone())
     }
 
     /// Every kind was read once.
@@ -339,6 +170,38 @@ impl Store {
         EdgeKind::ALL
             .iter()
             .all(|kind| inner.kinds.get(kind).is_some_and(|kindred| kindred.synced))
+    }
+
+    /// For every kind it is known which objects there are: what is to be
+    /// removed can be found.
+    pub fn known(&self) -> bool {
+        let inner = self.lock();
+        let known = |kind| {
+            let kindred: Option<&Kindred> = inner.kinds.get(kind);
+            kindred.is_some_and(|kindred| kindred.synced || kindred.missing)
+        };
+        EdgeKind::ALL.iter().all(known)
+    }
+
+    /// Whether the hub has anything of an application.
+    pub fn present(&self, key: &ApplicationKey) -> bool {
+        self.lock().applications.contains_key(key)
+    }
+
+    /// Remembers that the objects of an application are now as they should be.
+    pub fn written(&self, key: &ApplicationKey) {
+        if let Some(application) = self.lock().applications.get_mut(key) {
+            application.written = Some(application.fingerprint());
+        }
+    }
+
+    /// Whether the objects of an application are as they were when last
+    /// written.
+    pub fn intact(&self, key: &ApplicationKey) -> bool {
+        let inner = self.lock();
+        let application = inner.applications.get(key);
+        application
+            .is_some_and(|application| application.written == Some(application.fingerprint()))
     }
 
     /// The watch or a list delivered an object. Returns whether anything but
@@ -425,7 +288,9 @@ impl Store {
             })
         };
         let backends = route.backends.iter();
-        backends.filter_map(|backend| Some((backend, named(backend)?))).collect()
+        backends
+            .filter_map(|backend| Some((backend, named(backend)?)))
+            .collect()
     }
 
     /// The weights of a route by cluster.
@@ -445,7 +310,10 @@ impl Store {
         let Some(application) = inner.applications.get(key) else {
             return BTreeSet::new();
         };
-        let objects = application.services.values().chain(application.slices.values());
+        let objects = application
+            .services
+            .values()
+            .chain(application.slices.values());
         objects.filter_map(|seen| seen.cluster.clone()).collect()
     }
 
@@ -490,7 +358,8 @@ impl Inner {
         if old.is_some_and(|old| old.version > seen.version) {
             return false;
         }
-        let changed = old.is_none_or(|old| (old.digest, &old.detail) != (seen.digest, &seen.detail));
+        let changed =
+            old.is_none_or(|old| (old.digest, &old.detail) != (seen.digest, &seen.detail));
         match application.objects(kind) {
             Some(objects) => {
                 objects.insert(seen.name.clone(), seen);

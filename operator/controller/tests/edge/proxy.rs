@@ -4,7 +4,10 @@
 
 use crate::support::{Hub, Watched, application, endpoints, ready, run, weights};
 use axum::{Router, body::Body, extract::State, routing::get};
-use flambeau_operator::edge::Edge;
+use flambeau_operator::{
+    declared::Declared,
+    edge::{Edge, GatewayEdge},
+};
 use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, body::Bytes};
@@ -14,11 +17,12 @@ use hyper_util::{
 };
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::Command,
     time::{Duration, Instant},
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
 
 /// Where the pods of the first cluster are (TEST-NET-2, RFC 5737).
 const HERE: [u8; 4] = [198, 51, 100, 1];
@@ -26,6 +30,8 @@ const HERE: [u8; 4] = [198, 51, 100, 1];
 const THERE: [u8; 4] = [198, 51, 100, 2];
 /// Where nothing listens.
 const NOWHERE: [u8; 4] = [198, 51, 100, 3];
+/// Where a pod of the second cluster is that dies.
+const DOOMED: [u8; 4] = [198, 51, 100, 4];
 const PORT: u16 = 9000;
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
@@ -35,7 +41,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 #[test]
 fn requests_follow_the_weights_and_none_fails() {
     let program = std::env::current_exe().unwrap();
-    let script = "ip link set lo up && for host in 1 2 3; do \
+    let script = "ip link set lo up && for host in 1 2 3 4; do \
                   ip address add 198.51.100.$host/32 dev lo || exit 1; done && \
                   exec \"$0\" --ignored --exact proxy::inside_its_own_network --nocapture";
     let output = Command::new("unshare")
@@ -65,13 +71,15 @@ async fn story(hub: &Hub) {
     let key = shop.key.clone();
     let watched = hub.edge(Some(hub.stats_url())).await.synced().await;
     let edge = &watched.edge;
-    let (here, _stop_here) = pod(HERE, "alibaba").await;
-    let (_there, _stop_there) = pod(THERE, "ovh").await;
+    let here = Pod::start(HERE, "alibaba");
+    let _there = Pod::start(THERE, "ovh");
     let both = endpoints([
         ("alibaba", vec![ready(HERE, PORT)]),
         ("ovh", vec![ready(THERE, PORT)]),
     ]);
-    edge.apply(&shop, &weights([("alibaba", 100), ("ovh", 0)]), &both).await.unwrap();
+    edge.apply(&shop, &weights([("alibaba", 100), ("ovh", 0)]), &both)
+        .await
+        .unwrap();
     edge.watch_requests([key.clone()].into());
     watched
         .until("Envoy itself has the endpoints of both clusters", |edge| {
@@ -100,7 +108,10 @@ async fn story(hub: &Hub) {
                 let observed = edge.observe(&key);
                 observed.acknowledged
                     && observed.weights == stage
-                    && observed.stage_requests.get("ovh").is_some_and(|stage| stage.total >= 100)
+                    && observed
+                        .stage_requests
+                        .get("ovh")
+                        .is_some_and(|stage| stage.total >= 100)
             })
             .await;
         let stage = edge.observe(&key).stage_requests["ovh"];
@@ -115,28 +126,71 @@ async fn story(hub: &Hub) {
     assert_eq!(edge.observe(&key).open_requests["alibaba"], 1);
     drop(events);
     watched
-        .until("the source is idle", |edge| edge.observe(&key).open_requests["alibaba"] == 0)
+        .until("the source is idle", |edge| {
+            edge.observe(&key).open_requests["alibaba"] == 0
+        })
         .await;
     let only_there = endpoints([("ovh", both["ovh"].clone())]);
-    edge.apply(&shop, &weights([("ovh", 100)]), &only_there).await.unwrap();
-    here.abort();
+    edge.apply(&shop, &weights([("ovh", 100)]), &only_there)
+        .await
+        .unwrap();
+    drop(here);
     let counted = load.stop().await;
     println!("{counted:?}");
     assert_eq!(counted.failed, BTreeMap::new(), "{counted:?}");
-    assert!(counted.answered["alibaba"] > 0 && counted.answered["ovh"] > 0, "{counted:?}");
+    assert!(
+        counted.answered["alibaba"] > 0 && counted.answered["ovh"] > 0,
+        "{counted:?}"
+    );
 
+    a_pod_that_dies_under_load_takes_nothing_along(&watched, &shop, &visitor).await;
     a_pod_that_died_is_passed_over(&watched, &shop, &visitor).await;
     failures_are_counted(&watched, &shop, &visitor).await;
 }
 
-/// A pod is gone, but its endpoint is still there.
-async fn a_pod_that_died_is_passed_over(
+/// A pod ends without a word while requests are on their way to it.
+async fn a_pod_that_dies_under_load_takes_nothing_along(
     watched: &Watched,
-    shop: &flambeau_operator::declared::Declared,
+    shop: &Declared,
     visitor: &Visitor,
 ) {
+    let doomed = Pod::start(DOOMED, "doomed");
+    let two = endpoints([("ovh", vec![ready(THERE, PORT), ready(DOOMED, PORT)])]);
+    let all = weights([("ovh", 100)]);
+    watched.edge.apply(shop, &all, &two).await.unwrap();
+    let load = visitor.clone().load();
+    let answered = |edge: &GatewayEdge| {
+        let stage = edge.observe(&shop.key).stage_requests;
+        stage.get("ovh").map_or(0, |stage| stage.total)
+    };
+    watched
+        .until("Envoy has both pods", |edge| {
+            edge.endpoints_at_edge(&shop.key, "ovh") == 2
+        })
+        .await;
+    let before = answered(&watched.edge);
+    watched
+        .until("both work", |edge| answered(edge) > before + 200)
+        .await;
+    drop(doomed);
+    let before = answered(&watched.edge);
+    watched
+        .until("one works", |edge| answered(edge) > before + 200)
+        .await;
+    let counted = load.stop().await;
+    println!("{counted:?}");
+    assert_eq!(counted.failed, BTreeMap::new(), "{counted:?}");
+    assert!(counted.answered["doomed"] > 0, "{counted:?}");
+}
+
+/// A pod is gone, but its endpoint is still there.
+async fn a_pod_that_died_is_passed_over(watched: &Watched, shop: &Declared, visitor: &Visitor) {
     let stale = endpoints([("ovh", vec![ready(THERE, PORT), ready(NOWHERE, PORT)])]);
-    watched.edge.apply(shop, &weights([("ovh", 100)]), &stale).await.unwrap();
+    watched
+        .edge
+        .apply(shop, &weights([("ovh", 100)]), &stale)
+        .await
+        .unwrap();
     watched
         .until("Envoy has the endpoint of the dead pod", |edge| {
             edge.endpoints_at_edge(&shop.key, "ovh") == 2
@@ -148,44 +202,75 @@ async fn a_pod_that_died_is_passed_over(
 }
 
 /// The last endpoint goes while requests go there.
-async fn failures_are_counted(
-    watched: &Watched,
-    shop: &flambeau_operator::declared::Declared,
-    visitor: &Visitor,
-) {
+async fn failures_are_counted(watched: &Watched, shop: &Declared, visitor: &Visitor) {
     let none = endpoints([("ovh", Vec::new())]);
-    watched.edge.apply(shop, &weights([("ovh", 100)]), &none).await.unwrap();
-    assert_eq!(watched.edge.endpoints_at_edge(&shop.key, "ovh"), 0, "known at once");
+    watched
+        .edge
+        .apply(shop, &weights([("ovh", 100)]), &none)
+        .await
+        .unwrap();
+    assert_eq!(
+        watched.edge.endpoints_at_edge(&shop.key, "ovh"),
+        0,
+        "known at once"
+    );
     let load = visitor.clone().load();
     watched
         .until("failures are seen", |edge| {
             let observed = edge.observe(&shop.key);
-            observed.stage_requests.get("ovh").is_some_and(|stage| stage.failed > 0)
+            observed
+                .stage_requests
+                .get("ovh")
+                .is_some_and(|stage| stage.failed > 0)
         })
         .await;
     let counted = load.stop().await;
-    assert!(counted.failed.contains_key("503 Service Unavailable"), "{counted:?}");
+    assert!(
+        counted.failed.contains_key("503 Service Unavailable"),
+        "{counted:?}"
+    );
 }
 
 /// A pod that says which cluster it is in, at once or for ever.
-async fn pod(ip: [u8; 4], cluster: &'static str) -> (JoinHandle<()>, oneshot::Sender<()>) {
-    async fn events(State(cluster): State<&'static str>) -> Body {
-        let ticks = stream::unfold((), move |()| async move {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            Some((Ok::<_, std::convert::Infallible>(cluster), ()))
+struct Pod(Option<Runtime>);
+
+impl Pod {
+    fn start(ip: [u8; 4], cluster: &'static str) -> Self {
+        let listener = std::net::TcpListener::bind(SocketAddr::from((ip, PORT))).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        // A runtime of its own, so that it can die with all its connections.
+        let runtime = Runtime::new().unwrap();
+        runtime.spawn(async move {
+            let router = Router::new()
+                .route("/", get(name))
+                .route("/events", get(events))
+                .with_state(cluster);
+            let listener = TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, router).await.unwrap();
         });
-        Body::from_stream(ticks)
+        Self(Some(runtime))
     }
-    let router = Router::new()
-        .route("/", get(|State(cluster): State<&'static str>| async move { cluster }))
-        .route("/events", get(events))
-        .with_state(cluster);
-    let listener = TcpListener::bind(SocketAddr::from((ip, PORT))).await.unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async {
-        let _ = stopped.await;
-    });
-    (tokio::spawn(async move { serving.await.unwrap() }), stop)
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn name(State(cluster): State<&'static str>) -> &'static str {
+    // Long enough that a pod that dies leaves requests behind.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    cluster
+}
+
+async fn events(State(cluster): State<&'static str>) -> Body {
+    Body::from_stream(stream::unfold((), move |()| async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Some((Ok::<_, Infallible>(cluster), ()))
+    }))
 }
 
 /// Somebody who visits the application through the edge.
@@ -202,14 +287,21 @@ impl Visitor {
             .header("Host", "shop.example")
             .body(Empty::new())
             .unwrap();
-        self.0.request(request).await.map_err(|error| format!("{error:?}"))
+        self.0
+            .request(request)
+            .await
+            .map_err(|error| format!("{error:?}"))
     }
 
     /// The cluster that answers, or what went wrong.
     async fn get(&self) -> Result<String, String> {
         let response = self.send("/").await?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?;
         match status {
             StatusCode::OK => Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned()),
             status => Err(status.to_string()),
@@ -250,7 +342,10 @@ impl Visitor {
                 counted
             })
         });
-        Load { visitors: visitors.collect(), stop }
+        Load {
+            visitors: visitors.collect(),
+            stop,
+        }
     }
 }
 

@@ -61,9 +61,17 @@ pub struct Hub {
 impl Hub {
     /// An API server alone.
     pub fn bare(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("edge").join(name);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join("edge")
+            .join(name);
         let plane = ControlPlane::start(&folder, &Options::default()).unwrap();
-        Self { processes: Vec::new(), plane, folder, stats_port: 0, xds_port: 0 }
+        Self {
+            processes: Vec::new(),
+            plane,
+            folder,
+            stats_port: 0,
+            xds_port: 0,
+        }
     }
 
     /// An API server with the Gateway API and Contour.
@@ -78,7 +86,13 @@ impl Hub {
         let crds = Tools::built().unwrap().contour_crds.display().to_string();
         let kubectl = |arguments: &[&str]| self.plane.kubectl(arguments).unwrap();
         kubectl(&["apply", "--server-side", "-f", &crds]);
-        kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]);
+        kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "crd",
+            "--all",
+        ]);
         self.create(GATEWAY);
     }
 
@@ -119,14 +133,22 @@ impl Hub {
         let written = std::process::Command::new(&tools.contour)
             .arg("bootstrap")
             .arg(&bootstrap)
-            .args(["--admin-address=envoy-admin.sock", "--xds-address=127.0.0.1"])
+            .args([
+                "--admin-address=envoy-admin.sock",
+                "--xds-address=127.0.0.1",
+            ])
             .arg(format!("--xds-port={}", self.xds_port))
             .status();
-        assert!(written.unwrap().success(), "contour writes Envoy's bootstrap");
+        assert!(
+            written.unwrap().success(),
+            "contour writes Envoy's bootstrap"
+        );
         let mut envoy = Component::new("envoy", &tools.envoy).argument("--disable-hot-restart");
         let flags = ["--config-path", "envoy.json", "--service-cluster", "edge"];
         let more = ["--service-node", "edge", "--log-level", "warn"];
-        envoy.arguments.extend(flags.iter().chain(&more).map(|flag| (*flag).to_owned()));
+        envoy
+            .arguments
+            .extend(flags.iter().chain(&more).map(|flag| (*flag).to_owned()));
         self.start(&envoy);
         let stats = self.stats_url();
         self.until("Envoy answers", |_| flambeau_testbed::api::answers(&stats));
@@ -138,7 +160,8 @@ impl Hub {
 
     fn start(&mut self, component: &Component) {
         // Clients before servers when dropped.
-        self.processes.insert(0, BoundProcess::start(component, &self.folder).unwrap());
+        self.processes
+            .insert(0, BoundProcess::start(component, &self.folder).unwrap());
     }
 
     fn until(&mut self, what: &str, probe: impl Fn(&Self) -> Probe<()>) {
@@ -154,20 +177,32 @@ impl Hub {
     pub fn create(&self, manifest: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), manifest).unwrap();
-        self.plane.kubectl(&["create", "-f", &file.path().display().to_string()]).unwrap();
+        self.plane
+            .kubectl(&["create", "-f", &file.path().display().to_string()])
+            .unwrap();
     }
 
     /// One field of an object, by JSONPath.
     pub fn field(&self, namespace: &str, object: &str, path: &str) -> String {
         let output = format!("jsonpath={path}");
-        let arguments = ["get", "-n", namespace, object, "--ignore-not-found", "-o", &output];
+        let arguments = [
+            "get",
+            "-n",
+            namespace,
+            object,
+            "--ignore-not-found",
+            "-o",
+            &output,
+        ];
         self.plane.kubectl(&arguments).unwrap()
     }
 
     pub async fn client(&self) -> Client {
         let kubeconfig = Kubeconfig::read_from(self.plane.kubeconfig()).unwrap();
         let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .unwrap();
         Client::try_from(config).unwrap()
     }
 
@@ -214,8 +249,12 @@ impl Watched {
         self.edge.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let counts = text.lines().filter(|line| line.starts_with("edge_writes_total"));
-        counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        let counts = text
+            .lines()
+            .filter(|line| line.starts_with("edge_writes_total"));
+        counts
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
     }
 }
 
@@ -224,7 +263,10 @@ pub fn application(hub: &Hub, namespace: &str, name: &str, hostname: &str) -> De
     // Two applications may share one.
     let _ = hub.plane.kubectl(&["create", "namespace", namespace]);
     Declared {
-        key: ApplicationKey { namespace: namespace.into(), name: name.into() },
+        key: ApplicationKey {
+            namespace: namespace.into(),
+            name: name.into(),
+        },
         uid: format!("uid-of-{name}"),
         objects: Vec::new(),
         traffic: Some(DeclaredTraffic {
@@ -236,28 +278,43 @@ pub fn application(hub: &Hub, namespace: &str, name: &str, hostname: &str) -> De
 }
 
 pub fn weights<const N: usize>(weights: [(&str, u8); N]) -> BTreeMap<Name, u8> {
-    weights.map(|(cluster, weight)| (cluster.into(), weight)).into()
+    weights
+        .map(|(cluster, weight)| (cluster.into(), weight))
+        .into()
 }
 
 pub fn endpoints<const N: usize>(
     endpoints: [(&str, Vec<EndpointAddress>); N],
 ) -> BTreeMap<Name, Vec<EndpointAddress>> {
-    endpoints.map(|(cluster, endpoints)| (cluster.into(), endpoints)).into()
+    endpoints
+        .map(|(cluster, endpoints)| (cluster.into(), endpoints))
+        .into()
 }
 
 pub fn ready(ip: [u8; 4], port: u16) -> EndpointAddress {
     let ip = IpAddr::from(ip);
-    EndpointAddress { ip, port, ready: true, serving: true, terminating: false }
+    EndpointAddress {
+        ip,
+        port,
+        ready: true,
+        serving: true,
+        terminating: false,
+    }
 }
 
 /// Runs a test's async part.
 pub fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(test);
 }
 
 fn free_ports<const N: usize>() -> [u16; N] {
     // All are held while the next is chosen, so that they differ.
-    let held: Vec<_> = (0..N).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
+    let held: Vec<_> = (0..N)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap())
+        .collect();
     std::array::from_fn(|index| held[index].local_addr().unwrap().port())
 }
