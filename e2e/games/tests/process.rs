@@ -1,10 +1,6 @@
 //! The program as the kubelet sees it: a process that is probed, signalled and waited for.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::{
     process::Stdio,

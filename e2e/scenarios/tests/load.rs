@@ -1,10 +1,6 @@
 //! The load generator against a service that misbehaves in every way that counts as a failure: the counts are exact.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::{
     collections::HashMap,

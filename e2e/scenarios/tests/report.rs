@@ -1,11 +1,7 @@
 //! The report of a story as long and as busy as the demo, without clusters. The files stay in the target folder, to be
 //! looked at.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 #[path = "report/sample.rs"]
 mod sample;
