@@ -333,3 +333,101 @@ pub fn ready(slice: &EndpointSlice) -> usize {
 fn parse(endpoint: &Endpoint) -> Option<IpAddr> {
     endpoint.addresses.first()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared() -> Declared {
+        Declared {
+            key: ApplicationKey {
+                namespace: "games".into(),
+                name: "shop".into(),
+            },
+            uid: "uid".to_owned(),
+            objects: Vec::new(),
+            traffic: None,
+        }
+    }
+
+    fn endpoint(ip: &str, port: u16) -> EndpointAddress {
+        EndpointAddress {
+            ip: ip.parse().unwrap(),
+            port,
+            ready: true,
+            serving: true,
+            terminating: false,
+        }
+    }
+
+    #[test]
+    fn backends_have_names_that_services_can_have_and_nobody_shares() {
+        let long = "a".repeat(52);
+        let pairs = [
+            ("shop", "ovh"),
+            ("a-b", "c"),
+            ("a", "b-c"),
+            ("a--b", "c"),
+            ("a", "b--c"),
+            (&long, "cluster-of-the-first-provider"),
+            (&long, "cluster-of-the-second-provider"),
+            (&long, "1234567890--"),
+        ];
+        let names: Vec<String> = pairs
+            .iter()
+            .map(|(application, cluster)| backend_name(application, cluster))
+            .collect();
+        assert_eq!(names[0], "shop--ovh");
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        for name in names {
+            assert!(name.len() <= LONGEST_NAME && !name.ends_with('-'), "{name}");
+        }
+    }
+
+    #[test]
+    fn endpoints_of_other_ports_or_families_get_slices_of_their_own() {
+        let endpoints = [
+            endpoint("10.0.0.2", 8080),
+            endpoint("fd00::1", 8080),
+            endpoint("10.0.0.1", 8080),
+            endpoint("10.0.0.3", 9090),
+            endpoint("10.0.0.1", 8080),
+        ];
+        let slices = slices(&declared(), "ovh", &endpoints);
+        let described: Vec<_> = slices
+            .iter()
+            .map(|slice| {
+                let name = slice.metadata.name.clone().unwrap();
+                let addresses = slice.endpoints.iter().flatten();
+                let addresses: Vec<String> = addresses
+                    .flat_map(|endpoint| endpoint.addresses.clone())
+                    .collect();
+                (name, slice.address_type.clone(), addresses.join(" "))
+            })
+            .collect();
+        let expected = [
+            ("shop--ovh-8080", "IPv4", "10.0.0.1 10.0.0.2"),
+            ("shop--ovh-9090", "IPv4", "10.0.0.3"),
+            ("shop--ovh-v6-8080", "IPv6", "fd00::1"),
+        ];
+        let expected = expected.map(|(name, family, addresses)| {
+            (name.to_owned(), family.to_owned(), addresses.to_owned())
+        });
+        assert_eq!(described, expected);
+    }
+
+    #[test]
+    fn a_slice_holds_no_more_endpoints_than_the_api_takes() {
+        let endpoints: Vec<EndpointAddress> = (0..1001u32)
+            .map(|index| EndpointAddress {
+                ip: std::net::Ipv4Addr::from(0x0a00_0000 + index).into(),
+                ..endpoint("10.0.0.0", 80)
+            })
+            .collect();
+        let slices = slices(&declared(), "ovh", &endpoints);
+        let sizes: Vec<usize> = slices.iter().map(ready).collect();
+        assert_eq!(sizes, [1000, 1]);
+        assert_ne!(slices[0].metadata.name, slices[1].metadata.name);
+    }
+}

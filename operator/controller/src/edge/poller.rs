@@ -344,3 +344,57 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(answered: u64, failed: u64) -> BTreeMap<Name, Totals> {
+        let totals = Totals {
+            answered,
+            failed,
+            open: 1,
+            healthy: 1,
+        };
+        [(Name::from("ovh"), totals)].into()
+    }
+
+    fn weights(weight: u8) -> BTreeMap<Name, u8> {
+        [(Name::from("ovh"), weight)].into()
+    }
+
+    fn stage(ledger: &Ledger) -> (u64, u64) {
+        let stage = ledger.requests().stage["ovh"];
+        (stage.total, stage.failed)
+    }
+
+    #[test]
+    fn a_stage_counts_from_the_last_reading_before_the_weights_changed() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        ledger.enter(now, weights(0), reading(1000, 10));
+        assert_eq!(stage(&ledger), (0, 0), "what was before counts for nothing");
+        ledger.enter(now, weights(0), reading(1010, 10));
+        ledger.enter(now, weights(25), reading(1030, 12));
+        assert_eq!(stage(&ledger), (20, 2));
+        ledger.enter(now, weights(25), reading(1100, 12));
+        assert_eq!(stage(&ledger), (90, 2));
+        ledger.enter(now, weights(50), reading(1101, 12));
+        assert_eq!(stage(&ledger), (1, 0));
+    }
+
+    #[test]
+    fn a_proxy_that_starts_anew_counts_from_nothing() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        ledger.enter(now, weights(25), reading(1000, 10));
+        ledger.enter(now, weights(25), reading(30, 1));
+        assert_eq!(stage(&ledger), (30, 1));
+    }
+
+    #[test]
+    fn only_an_address_that_can_be_asked_is_used() {
+        assert!(usable("http://127.0.0.1:8002/stats/prometheus").is_ok());
+        for address in ["https://edge/stats", "/stats/prometheus", "edge:8002", ""] {
+            assert!(usable(address).is_err(), "{address}");
+        }
+    }
+}

@@ -131,3 +131,55 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Envoy 1.40 writes it.
+    const TEXT: &str = r#"# TYPE envoy_cluster_upstream_rq_completed counter
+envoy_cluster_upstream_rq_completed{envoy_cluster_name="games_shop--ovh_80"} 120
+
+# TYPE envoy_cluster_upstream_rq_xx counter
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="games_shop--ovh_80"} 117
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="games_shop--ovh_80"} 3
+# TYPE envoy_cluster_membership_healthy gauge
+envoy_cluster_membership_healthy{envoy_cluster_name="games_shop--atos_80"} 2
+envoy_cluster_membership_healthy{envoy_cluster_name="games_shop--ovh_80"} 1
+# TYPE envoy_cluster_upstream_rq_active gauge
+envoy_cluster_upstream_rq_active{envoy_cluster_name="games_shop--ovh_80"} 7
+envoy_cluster_upstream_rq_active{envoy_cluster_name="x-ds \"contour\""} 2
+envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="games_shop--ovh_80",le="0.5"} 9
+envoy_server_uptime{} 5
+envoy_cluster_upstream_rq_active{envoy_cluster_name="torn
+envoy_cluster_upstream_rq_active{envoy_cluster_name="games_shop--ovh_80"} NaN
+"#;
+
+    #[test]
+    fn reads_the_same_from_pieces_of_any_size() {
+        let shop = Totals {
+            open: 7,
+            answered: 120,
+            failed: 3,
+            healthy: 1,
+        };
+        for size in [1, 7, 64, TEXT.len()] {
+            let mut parser = Parser::default();
+            for piece in TEXT.as_bytes().chunks(size) {
+                parser.feed(piece);
+            }
+            let totals = parser.finish();
+            assert_eq!(totals["games_shop--ovh_80"], shop, "pieces of {size}");
+            assert_eq!(totals["games_shop--atos_80"].healthy, 2);
+            assert_eq!(totals["x-ds \"contour\""].open, 2);
+            assert_eq!(totals.len(), 3, "a cluster that is not named is not known");
+        }
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_counts() {
+        let mut parser = Parser::default();
+        parser.feed(br#"envoy_cluster_upstream_rq_active{envoy_cluster_name="one"} 4"#);
+        assert_eq!(parser.finish()["one"].open, 4);
+    }
+}

@@ -386,3 +386,93 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> ApplicationKey {
+        ApplicationKey {
+            namespace: "games".into(),
+            name: "shop".into(),
+        }
+    }
+
+    fn service(version: u64, digest: u64) -> Seen {
+        Seen {
+            key: key(),
+            cluster: Some("ovh".into()),
+            name: "shop--ovh".into(),
+            version,
+            digest,
+            detail: Detail::Service,
+        }
+    }
+
+    fn digest(store: &Store) -> Option<u64> {
+        store.digest(EdgeKind::Service, &key(), "shop--ovh")
+    }
+
+    #[test]
+    fn a_late_event_takes_nothing_back() {
+        let store = Store::default();
+        assert!(store.answered(EdgeKind::Service, service(20, 2)));
+        assert!(!store.delivered(EdgeKind::Service, service(10, 1)));
+        assert!(!store.deleted(EdgeKind::Service, &service(15, 1)));
+        assert_eq!(digest(&store), Some(2));
+        assert!(
+            !store.delivered(EdgeKind::Service, service(20, 2)),
+            "no news"
+        );
+    }
+
+    #[test]
+    fn a_late_answer_brings_nothing_back() {
+        let store = Store::default();
+        assert!(store.delivered(EdgeKind::Service, service(20, 2)));
+        assert!(store.deleted(EdgeKind::Service, &service(30, 2)));
+        assert!(!store.answered(EdgeKind::Service, service(20, 2)));
+        assert_eq!(digest(&store), None);
+        assert!(!store.present(&key()));
+    }
+
+    #[test]
+    fn what_a_list_does_not_name_is_gone_when_it_ends() {
+        let store = Store::default();
+        store.delivered(EdgeKind::Service, service(20, 2));
+        store.list_begins(EdgeKind::Service);
+        assert_eq!(digest(&store), Some(2), "not before");
+        assert!(store.list_ends(EdgeKind::Service));
+        assert_eq!(digest(&store), None);
+    }
+
+    #[test]
+    fn a_kind_that_the_hub_lacks_has_no_objects_one_that_may_not_be_read_may() {
+        let store = Store::default();
+        for kind in [EdgeKind::Service, EdgeKind::Slice] {
+            store.list_begins(kind);
+            store.list_ends(kind);
+        }
+        assert!(!store.known());
+        assert!(store.unavailable(EdgeKind::Route, false, "forbidden"));
+        assert!(!store.known());
+        assert!(store.unavailable(EdgeKind::Route, true, "missing"));
+        assert!(store.known() && !store.synced());
+        assert!(
+            !store.unavailable(EdgeKind::Route, true, "missing"),
+            "no news"
+        );
+    }
+
+    #[test]
+    fn intact_is_what_is_as_it_was_written() {
+        let store = Store::default();
+        assert!(!store.intact(&key()));
+        store.answered(EdgeKind::Service, service(20, 2));
+        store.written(&key());
+        store.delivered(EdgeKind::Service, service(21, 2));
+        assert!(store.intact(&key()), "a change of nothing that matters");
+        store.delivered(EdgeKind::Service, service(22, 3));
+        assert!(!store.intact(&key()));
+    }
+}

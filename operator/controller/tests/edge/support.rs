@@ -283,9 +283,10 @@ pub fn weights<const N: usize>(weights: [(&str, u8); N]) -> BTreeMap<Name, u8> {
         .into()
 }
 
-pub fn endpoints<const N: usize>(
-    endpoints: [(&str, Vec<EndpointAddress>); N],
-) -> BTreeMap<Name, Vec<EndpointAddress>> {
+/// Endpoints by cluster.
+pub type Endpoints = BTreeMap<Name, Vec<EndpointAddress>>;
+
+pub fn endpoints<const N: usize>(endpoints: [(&str, Vec<EndpointAddress>); N]) -> Endpoints {
     endpoints
         .map(|(cluster, endpoints)| (cluster.into(), endpoints))
         .into()
