@@ -175,6 +175,23 @@ impl Group {
     }
 }
 
+/// In version 2, a group has only the controllers that its parent passes on; the kubelet wants all of them. The
+/// unified hierarchy beside version 1 ones has none, and version 1 has no such files.
+fn pass_controllers_on(parent: &Path) -> Result<()> {
+    let available = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+    let passed = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
+    let missing = available
+        .split_whitespace()
+        .filter(|name| passed.split_whitespace().all(|other| other != *name));
+    let wanted: Vec<String> = missing.map(|name| format!("+{name}")).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let file = parent.join("cgroup.subtree_control");
+    fs::write(&file, wanted.join(" "))
+        .with_context(|| format!("write {} to {}", wanted.join(" "), file.display()))
+}
+
 /// A new group of the version 1 cpuset hierarchy has no processors and takes no process until it is given some.
 fn inherit_cpuset(parent: &Path, child: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -215,6 +232,26 @@ mod tests {
         let found = Hierarchies::parse(table);
         assert_eq!(found.unified, Some(PathBuf::from("/sys/fs/cgroup/unified")));
         assert_eq!(found.all.len(), 2);
+    }
+
+    #[test]
+    fn controllers_are_passed_on_once_and_only_where_there_are_any() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = folder.path().join("cgroup.subtree_control");
+        pass_controllers_on(folder.path()).unwrap();
+        assert!(!control.exists());
+        fs::write(
+            folder.path().join("cgroup.controllers"),
+            "cpu memory pids\n",
+        )
+        .unwrap();
+        fs::write(&control, "cpu\n").unwrap();
+        pass_controllers_on(folder.path()).unwrap();
+        assert_eq!(fs::read_to_string(&control).unwrap(), "+memory +pids");
+    }
+
+    #[test]
+    fn without_a_unified_hierarchy_there_is_no_group() {
         assert!(
             Hierarchies::parse("50 1 0:2 / / rw - ext4 /dev/vda rw\n")
                 .group(ROOT)

@@ -60,6 +60,7 @@ pub fn start(hub: &Cluster, progress: Progress) -> Result<()> {
         "--all",
     ])?;
     hub.apply(include_str!("../manifests/edge.yaml"))?;
+    progress.say("edge", "kinds and Gateway installed");
     start_processes(hub)?;
 
     let (client, address) = (hub.client()?, hub.control_plane().address);
