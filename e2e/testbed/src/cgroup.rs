@@ -79,6 +79,9 @@ impl Hierarchies {
             for part in Path::new(name) {
                 let parent = folder.clone();
                 folder.push(part);
+                if self.all.len() == 1 {
+                    pass_controllers_on(&parent)?;
+                }
                 fs::create_dir_all(&folder)
                     .with_context(|| format!("create control group {}", folder.display()))?;
                 inherit_cpuset(&parent, &folder)?;
@@ -175,8 +178,8 @@ impl Group {
     }
 }
 
-/// In version 2, a group has only the controllers that its parent passes on; the kubelet wants all of them. The
-/// unified hierarchy beside version 1 ones has none, and version 1 has no such files.
+/// In version 2, a group has only the controllers that its parent passes on; the kubelet wants all of them.
+/// Beside version 1 hierarchies, which have the controllers, there is nothing to pass on.
 fn pass_controllers_on(parent: &Path) -> Result<()> {
     let available = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
     let passed = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
