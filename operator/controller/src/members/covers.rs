@@ -197,21 +197,21 @@ fn dropped_when_empty(declared: &Value, key: &str) -> bool {
         ),
         Value::Number(number) => key == "minReadySeconds" && number.as_i64() == Some(0),
         Value::Array(list) => list.is_empty(),
-        Value::Object(map) => {
-            map.is_empty()
-                && matches!(
-                    key,
-                    "labels"
-                        | "annotations"
-                        | "data"
-                        | "binaryData"
-                        | "stringData"
-                        | "limits"
-                        | "requests"
-                        | "nodeSelector"
-                        | "matchLabels"
-                )
-        }
+        Value::Object(map) if !map.is_empty() => map
+            .iter()
+            .all(|(key, value)| dropped_when_empty(value, key)),
+        Value::Object(_) => matches!(
+            key,
+            "labels"
+                | "annotations"
+                | "data"
+                | "binaryData"
+                | "stringData"
+                | "limits"
+                | "requests"
+                | "nodeSelector"
+                | "matchLabels"
+        ),
         _ => false,
     }
 }

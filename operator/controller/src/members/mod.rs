@@ -202,9 +202,10 @@ impl Members {
     /// Whether a member answers, and everything asked for was listed there.
     pub fn observes(&self, name: &str) -> bool {
         self.member(name).is_some_and(|member| {
+            let wanted = self.0.shared.wanted.borrow().clone();
             let contents = member.store.lock();
-            let listed = contents
-                .kinds()
+            let listed = wanted
+                .iter()
                 .all(|kind| contents.coverage(kind) != store::Coverage::Pending);
             listed && member.health.reach() == Reach::Reachable
         })
@@ -257,8 +258,10 @@ impl Members {
             return CopyObservation::default();
         };
         let declared = self.0.shared.declared(key);
+        let wanted = self.0.shared.wanted.borrow().clone();
         let mut contents = member.store.lock();
-        let mut observation = observe::observe(&mut contents, key, declared.as_ref(), epoch);
+        let mut observation =
+            observe::observe(&mut contents, key, declared.as_ref(), &wanted, epoch);
         let trouble = declared
             .iter()
             .flat_map(|declared| &declared.objects)

@@ -38,9 +38,10 @@ pub(super) fn observe(
     contents: &mut Contents,
     key: &ApplicationKey,
     declared: Option<&Arc<Declared>>,
+    wanted: &BTreeSet<Kind>,
     epoch: i64,
 ) -> CopyObservation {
-    let known = known(contents, declared.map(AsRef::as_ref));
+    let known = known(contents, declared.map(AsRef::as_ref), wanted);
     let mut judged = true;
     let mut observation = match contents.copies.get_mut(key) {
         None => CopyObservation {
@@ -84,10 +85,11 @@ pub(super) fn unjudged<'a>(
     })
 }
 
-fn known(contents: &Contents, declared: Option<&Declared>) -> bool {
+fn known(contents: &Contents, declared: Option<&Declared>, wanted: &BTreeSet<Kind>) -> bool {
     let known = |kind: &Kind| contents.coverage(kind) != Coverage::Pending;
     match declared {
-        None => contents.kinds().all(known),
+        // Objects of any kind may be left of an application that declares nothing.
+        None => wanted.iter().all(known),
         Some(declared) => {
             let mut last = None;
             declared.objects.iter().all(|object| {

@@ -84,11 +84,6 @@ impl Contents {
         self.kinds.get(kind)?.trouble.as_deref()
     }
 
-    /// Every kind ever asked for.
-    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
-        self.kinds.keys()
-    }
-
     /// Notes why a kind cannot be listed or watched. Returns whether that is
     /// news.
     pub fn set_trouble(&mut self, kind: &Kind, trouble: Option<String>) -> bool {
