@@ -27,7 +27,7 @@ test-testbed: upstream games ## Crash and recover the testbed itself (takes a ru
 	@cargo test --package flambeau-testbed --test whole -- --ignored --nocapture
 
 testbed:
-	@cargo build --quiet --package flambeau-testbed
+	@cargo build $(if $(wildcard $(TESTBED)),--quiet) --package flambeau-testbed
 
 operator: ## Build the operator
 	@cargo build --release --package flambeau-operator

@@ -202,6 +202,7 @@ impl GoBuild {
         let mut build = self.go(&[
             "build",
             "-v",
+            "-buildvcs=false",
             "-trimpath",
             "-ldflags",
             &self.flags,
