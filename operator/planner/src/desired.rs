@@ -7,7 +7,8 @@
 use crate::{
     gates::{self, Context},
     law::LawBook,
-    model::{Application, Name, Reach, Role, Snapshot, Step},
+    model::{Application, Name, Role, Snapshot, Step},
+    placement,
 };
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ pub enum Copy {
         /// The epoch.
         epoch: i64,
     },
-    /// It stays as it is: the specification cannot be used.
+    /// It stays as it is: nothing is written, nothing is erased.
     Keep,
     /// Nothing of the application is there.
     Absent,
@@ -58,7 +59,7 @@ pub fn desired(
     if let Some(active) = active.filter(|_| application.spec.traffic && !application.deleting) {
         desired.weights.insert(active.cluster.clone(), 100);
     }
-    if let Some(migration) = application.migrations.first() {
+    if let Some(migration) = application.current_move().filter(|_| !application.deleting) {
         let context = Context {
             snapshot,
             law,
@@ -68,7 +69,11 @@ pub fn desired(
         };
         during_move(&context, &mut desired, present);
     }
-    never_erase_under_load(application, snapshot, &mut desired);
+    if !application.deleting {
+        write_nothing_unlawful(application, law, &mut desired);
+        starve_no_requests(application, &mut desired);
+        erase_nothing_needed(application, snapshot, &mut desired);
+    }
     desired
 }
 
@@ -88,7 +93,7 @@ fn during_move(context: &Context<'_>, desired: &mut Desired, present: impl Fn(i6
         .active()
         .is_some_and(|active| active.cluster == to);
     let mut weigh = |source: u8, target: u8| {
-        if application.spec.traffic && !application.deleting {
+        if application.spec.traffic {
             desired.weights.insert(from.clone(), source);
             desired.weights.insert(to.clone(), target);
         }
@@ -102,42 +107,87 @@ fn during_move(context: &Context<'_>, desired: &mut Desired, present: impl Fn(i6
         }
         Step::Retire => {
             desired.copies.insert(to.clone(), present(record.epoch));
-            if active_at_target {
-                desired.weights.remove(&from);
-                desired.copies.insert(from, Copy::Absent);
+            weigh(0, 100);
+            let source = if active_at_target {
+                Copy::Absent
             } else {
-                weigh(0, 100);
-                desired.copies.insert(from, present(source_epoch));
-            }
+                present(source_epoch)
+            };
+            desired.copies.insert(from, source);
         }
         Step::Abort => {
-            if gates::target_released(context) {
-                desired.weights.remove(&to);
-                desired.copies.insert(to, Copy::Absent);
+            weigh(100, 0);
+            let target = if gates::target_released(context) {
+                Copy::Absent
             } else {
-                weigh(100, 0);
-                desired.copies.insert(to, present(record.epoch));
-            }
+                Copy::Keep
+            };
+            desired.copies.insert(to, target);
             desired.copies.insert(from, present(source_epoch));
         }
     }
 }
 
-/// Whatever the records say: a copy that still gets requests is not erased,
-/// unless the whole application goes.
-fn never_erase_under_load(application: &Application, snapshot: &Snapshot, desired: &mut Desired) {
-    if application.deleting || !application.spec.traffic {
-        return;
-    }
+/// Nothing is brought anew to where the law forbids it, whatever was recorded
+/// before the law changed.
+fn write_nothing_unlawful(application: &Application, law: &LawBook, desired: &mut Desired) {
     for (cluster, copy) in &mut desired.copies {
-        let weight = application.edge.weights.get(cluster).copied().unwrap_or(0);
-        let confirmed = application.edge.acknowledged || application.edge.weights.is_empty();
-        let reachable = snapshot
-            .clusters
-            .get(cluster)
-            .is_some_and(|cluster| cluster.reach == Reach::Reachable);
-        if *copy == Copy::Absent && reachable && (weight > 0 || !confirmed) {
+        let nothing_there = application
+            .known_copy(cluster)
+            .is_some_and(|copy| copy.absent());
+        let written = matches!(copy, Copy::Present { .. });
+        if written && nothing_there && placement::unlawful(application, cluster, law).is_some() {
             *copy = Copy::Keep;
         }
     }
+}
+
+/// Requests that are served stay where they are until the edge knows an
+/// endpoint where they should go.
+fn starve_no_requests(application: &Application, desired: &mut Desired) {
+    let written = |cluster: &Name| application.edge.weights.get(cluster).copied().unwrap_or(0);
+    let known = |cluster: &Name| {
+        application
+            .copies
+            .get(cluster)
+            .is_some_and(|copy| copy.endpoints_at_edge > 0)
+    };
+    let served = application
+        .edge
+        .weights
+        .keys()
+        .any(|cluster| written(cluster) > 0 && known(cluster));
+    let starved = desired
+        .weights
+        .iter()
+        .any(|(cluster, weight)| *weight > written(cluster) && !known(cluster));
+    if served && starved {
+        desired.weights.clone_from(&application.edge.weights);
+    }
+}
+
+/// Whatever the records say, right before it is done: a copy is erased only
+/// when no request goes to it, and when the active copy serves or this one
+/// does not either.
+fn erase_nothing_needed(application: &Application, snapshot: &Snapshot, desired: &mut Desired) {
+    for (cluster, copy) in &mut desired.copies {
+        let weight = application.edge.weights.get(cluster).copied().unwrap_or(0);
+        let quiet = !application.spec.traffic || (weight == 0 && application.edge.acknowledged);
+        if *copy == Copy::Absent && !(quiet && !last_resort(application, snapshot, cluster)) {
+            *copy = Copy::Keep;
+        }
+    }
+}
+
+/// Whether a copy could serve while the active one does not, as far as anybody
+/// knows.
+pub fn last_resort(application: &Application, snapshot: &Snapshot, cluster: &str) -> bool {
+    let replaced = application
+        .record
+        .active()
+        .is_some_and(|active| snapshot.serves(application, &active.cluster));
+    let useless = application
+        .known_copy(cluster)
+        .is_some_and(|copy| copy.endpoints == 0 && copy.workloads_ready == 0);
+    !replaced && !useless
 }

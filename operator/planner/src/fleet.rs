@@ -203,6 +203,7 @@ fn need(
             *load.entry(cluster.clone()).or_default() += 1;
             Decision::Place { cluster }
         }
+        (Choice::Cluster(_), Some(active)) if let Some(obstacle) = cannot_leave(snapshot, &active.cluster) => obstacle,
         (Choice::Cluster(cluster), Some(_)) => {
             *load.entry(cluster.clone()).or_default() += 1;
             Decision::WaitForBudget { to: cluster }
@@ -212,6 +213,30 @@ fn need(
         decision,
         candidates,
     }
+}
+
+/// Why no move may begin at a cluster, if none may.
+fn cannot_leave(snapshot: &Snapshot, from: &Name) -> Option<Decision> {
+    if snapshot.hub_suspect() {
+        return Some(Decision::Stalled {
+            reason: Reason::HubSuspect,
+            message: "most clusters do not answer, so nothing moves: if they are gone for good, \
+                      remove them from the fleet"
+                .to_owned(),
+        });
+    }
+    let (reason, message) = match snapshot.clusters.get(from) {
+        None => (
+            Reason::ClusterUnknown,
+            format!("cluster {from} is not part of the fleet"),
+        ),
+        Some(cluster) => placement::unreachable(cluster)?,
+    };
+    if reason == Reason::ClusterNotObserved {
+        return Some(Decision::NotYet);
+    }
+    let message = format!("a move begins where the application runs: {message}");
+    Some(Decision::Stalled { reason, message })
 }
 
 fn stalled(reason: Reason, candidates: &[Candidate]) -> Decision {
@@ -368,7 +393,7 @@ fn advance_moves(
     law: &LawBook,
     now: Timestamp,
 ) -> Vec<(Name, MigrationRecord)> {
-    let Some(oldest) = application.migrations.first() else {
+    let Some(current) = application.current_move() else {
         return Vec::new();
     };
     application
@@ -384,7 +409,7 @@ fn advance_moves(
             };
             (
                 migration.name.clone(),
-                migration::advance(&context, &oldest.name),
+                migration::advance(&context, &current.name),
             )
         })
         .collect()
@@ -448,7 +473,7 @@ fn wake_at(snapshot: &Snapshot, law: &LawBook, now: Timestamp) -> Option<Timesta
         .map(|failed| failed.retry_after)
         .filter(|time| *time > now);
     let moves = snapshot.applications.iter().filter_map(|application| {
-        let migration = application.migrations.first()?;
+        let migration = application.current_move()?;
         gates::next_change(&Context {
             snapshot,
             law,

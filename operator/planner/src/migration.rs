@@ -12,47 +12,89 @@ use jiff::Timestamp;
 
 /// What to record about a move next. The same record comes back when nothing
 /// changes; at most one step is taken.
-pub fn advance(context: &Context<'_>, oldest_open: &Name) -> MigrationRecord {
+pub fn advance(context: &Context<'_>, current: &Name) -> MigrationRecord {
     let migration = context.migration;
     let mut record = (*migration.record).clone();
     if record.done() {
         return record;
     }
+    if context.application.deleting {
+        // All its copies are erased with the application itself.
+        let message = "the application is being deleted".to_owned();
+        record.abort_reason = Some((Reason::ApplicationGone, message));
+        finish(&mut record, Outcome::Aborted, context.now);
+        return record;
+    }
     track_downtime(context, &mut record);
-    let Some(step) = record.step else {
-        enter(&mut record, Step::Preflight, context.now);
-        return record;
-    };
-    if let Some((reason, message)) = refuse_outright(context, oldest_open) {
-        walk_back(&mut record, reason, message, context.now);
-        return record;
+    match record.step {
+        None if numbered(context) => enter(&mut record, Step::Preflight, context.now),
+        None => {}
+        Some(step) => go_on(context, &mut record, step, current),
     }
-    if may_walk_back(step)
-        && let Some((reason, message)) = asked_to_walk_back(context, step)
-    {
-        walk_back(&mut record, reason, message, context.now);
-        return record;
+    record
+}
+
+/// The number of a move is recorded before its first step, so that no later
+/// move gets the same name.
+fn numbered(context: &Context<'_>) -> bool {
+    number(&context.application.spec.key.name, &context.migration.name)
+        <= context.application.record.migrations
+}
+
+/// The number in the name of a Migration that was named by the planner; 0 for
+/// any other name.
+pub fn number(application: &str, migration: &str) -> i64 {
+    migration
+        .strip_prefix(application)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .and_then(|digits| digits.parse::<u32>().ok())
+        .map_or(0, i64::from)
+}
+
+fn go_on(context: &Context<'_>, record: &mut MigrationRecord, step: Step, current: &Name) {
+    if let Some((reason, message)) = refuse_outright(context, current) {
+        walk_back(record, reason, message, context.now);
+        return;
     }
-    let verdicts: Vec<Verdict> = gates::of(step).iter().map(|gate| gate(context)).collect();
-    let failed = verdicts
-        .iter()
-        .find(|verdict| verdict.outcome == GateOutcome::Fail)
-        .cloned();
-    let waiting = verdicts
-        .iter()
-        .any(|verdict| verdict.outcome == GateOutcome::Wait);
+    let mut verdicts: Vec<Verdict> = gates::all(context, step);
+    if context.snapshot.hub_suspect() {
+        hold(record, verdicts);
+        return;
+    }
+    let objection = asked_to_walk_back(context, step).or_else(|| {
+        verdicts
+            .iter()
+            .find(|verdict| verdict.outcome == GateOutcome::Fail)
+            .map(|verdict| (verdict.reason, verdict.message.clone()))
+    });
+    match objection.filter(|_| may_walk_back(step)) {
+        Some((reason, message)) => {
+            let back = gates::source_serving(context);
+            if back.outcome == GateOutcome::Pass {
+                hold(record, verdicts);
+                walk_back(record, reason, message, context.now);
+            } else {
+                verdicts.push(back);
+                hold(record, verdicts);
+            }
+        }
+        None => {
+            let passed = verdicts
+                .iter()
+                .all(|verdict| verdict.outcome == GateOutcome::Pass);
+            hold(record, verdicts);
+            if passed && !(context.migration.pause && may_walk_back(step)) {
+                pass(context, record, step);
+            }
+        }
+    }
+}
+
+/// The step stays; what its gates say is kept with it.
+fn hold(record: &mut MigrationRecord, verdicts: Vec<Verdict>) {
     if let Some(current) = record.steps.last_mut() {
         current.verdicts = verdicts;
     }
-    match failed {
-        Some(verdict) if may_walk_back(step) => {
-            walk_back(&mut record, verdict.reason, verdict.message, context.now);
-        }
-        _ if waiting || failed.is_some() => {}
-        _ if migration.pause && may_walk_back(step) => {}
-        _ => pass(context, &mut record, step),
-    }
-    record
 }
 
 /// Whether the record blames the target, so that it is avoided for a while.
@@ -93,25 +135,19 @@ fn may_walk_back(step: Step) -> bool {
 }
 
 /// Moves that never got to touch anything are refused without further ado.
-fn refuse_outright(context: &Context<'_>, oldest_open: &Name) -> Option<(Reason, String)> {
+fn refuse_outright(context: &Context<'_>, current: &Name) -> Option<(Reason, String)> {
     let migration = context.migration;
-    if migration.record.reached(Step::Prepare) || *oldest_open == migration.name {
+    if migration.record.reached(Step::Prepare) || *current == migration.name {
         return None;
     }
     Some((
         Reason::AnotherMove,
-        format!("Migration {oldest_open} of the same application is under way"),
+        format!("Migration {current} of the same application is under way"),
     ))
 }
 
 fn asked_to_walk_back(context: &Context<'_>, step: Step) -> Option<(Reason, String)> {
     let migration = context.migration;
-    if context.application.deleting {
-        return Some((
-            Reason::ApplicationGone,
-            "the application is being deleted".to_owned(),
-        ));
-    }
     if migration.abort {
         return Some((
             Reason::AbortRequested,

@@ -268,8 +268,8 @@ pub struct ApplicationSpec {
     pub strategy: Strategy,
     /// Names of applications in the same namespace that move before it.
     pub depends_on: Vec<Name>,
-    /// What cannot be used, if anything: nothing is written then, and
-    /// nothing is erased.
+    /// What cannot be used, if anything: nothing is written then, and no
+    /// place is chosen. A move under way ends as far as it can.
     pub invalid: Option<String>,
 }
 
@@ -415,12 +415,29 @@ pub struct Application {
     pub deleting: bool,
     /// What was recorded.
     pub record: Arc<ApplicationRecord>,
-    /// Every cluster where a copy is recorded, wanted or seen.
+    /// Every cluster where a copy is recorded, wanted or seen. Never older
+    /// than the answer to the operator's own last write to that copy.
     pub copies: BTreeMap<Name, CopyObservation>,
     /// The edge; nothing for applications without traffic.
     pub edge: EdgeObservation,
     /// Moves that are not over, oldest first.
     pub migrations: Vec<Migration>,
+}
+
+impl Application {
+    /// The move that is under way: the one that already touched something, or
+    /// else the oldest. Any other has to wait, or is refused.
+    pub fn current_move(&self) -> Option<&Migration> {
+        self.migrations
+            .iter()
+            .find(|migration| migration.record.reached(Step::Prepare))
+            .or_else(|| self.migrations.first())
+    }
+
+    /// The copy on a cluster, as far as it is known at all.
+    pub fn known_copy(&self, cluster: &str) -> Option<&CopyObservation> {
+        self.copies.get(cluster).filter(|copy| copy.observed)
+    }
 }
 
 /// A step of a move, in order.
@@ -610,4 +627,36 @@ pub struct Snapshot {
     pub applications: Vec<Application>,
     /// How the fleet is run.
     pub settings: Settings,
+}
+
+impl Snapshot {
+    /// Whether a cluster is part of the fleet and answers.
+    pub fn reaches(&self, cluster: &str) -> bool {
+        self.clusters
+            .get(cluster)
+            .is_some_and(|cluster| cluster.reach == Reach::Reachable)
+    }
+
+    /// Most clusters stopped answering: it is more likely that the hub is cut
+    /// off than that they are all gone, so nothing moves.
+    pub fn hub_suspect(&self) -> bool {
+        let lost = self
+            .clusters
+            .values()
+            .filter(|cluster| matches!(cluster.reach, Reach::Unreachable { .. }))
+            .count();
+        lost * 2 > self.clusters.len()
+    }
+
+    /// Whether a copy is positively known to do its work.
+    pub fn serves(&self, application: &Application, cluster: &str) -> bool {
+        self.reaches(cluster)
+            && application.known_copy(cluster).is_some_and(|copy| {
+                if application.spec.traffic {
+                    copy.endpoints > 0 && copy.endpoints_at_edge > 0
+                } else {
+                    copy.ready()
+                }
+            })
+    }
 }

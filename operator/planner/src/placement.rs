@@ -120,6 +120,7 @@ pub fn refusal(
     unlawful(application, &cluster.name, law)
         .or_else(|| unavailable(cluster))
         .or_else(|| kind_not_served(application, cluster))
+        .or_else(|| not_clean(application, cluster))
         .or_else(|| recently_failed(application, &cluster.name, now))
 }
 
@@ -186,6 +187,14 @@ pub fn kind_not_served(application: &Application, cluster: &Cluster) -> Option<(
             "cluster {} does not serve {missing} as a namespaced kind",
             cluster.name
         ),
+    ))
+}
+
+fn not_clean(application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
+    application.record.on(&cluster.name)?;
+    Some((
+        Reason::TargetNotClean,
+        format!("a former copy on {} is still being erased", cluster.name),
     ))
 }
 

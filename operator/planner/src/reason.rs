@@ -122,6 +122,11 @@ reasons! {
     SourceMismatch,
     /// A former copy at the target is still being erased.
     TargetNotClean,
+    /// The source has no ready endpoint that requests could go back to.
+    SourceNotServing,
+    /// Most clusters stopped answering at once: the hub is suspected, and
+    /// nothing moves.
+    HubSuspect,
     /// Objects are still to be written to the target.
     ObjectsPending,
     /// The target has no ready endpoint, or the edge does not know it yet.
@@ -144,8 +149,8 @@ reasons! {
     PlacementNotRecorded,
     /// Objects are still to be erased.
     ErasurePending,
-    /// The copy could not be erased because its cluster does not answer; it
-    /// is erased when the cluster answers again.
+    /// The copy cannot be erased yet, because its cluster does not answer or
+    /// because the active copy does not serve; it stays recorded as retiring.
     ErasureDeferred,
     /// The reason for the move is gone.
     TriggerWithdrawn,
@@ -163,6 +168,12 @@ reasons! {
     InvalidPolicy,
     /// Applications run where the policy refuses, past its deadline.
     DeadlineMissed,
+    /// Every fact about the provider is stated.
+    FactsStated,
+    /// The cluster answers.
+    ClusterReachable,
+    /// The object is still in use, so its deletion waits.
+    InUse,
 }
 
 impl fmt::Display for Reason {

@@ -70,13 +70,12 @@ pub fn record(
         for placement in &mut next.placements {
             assume(placement, Role::Retiring, now);
         }
-        forget_erased(application, &mut next);
+        retire_strays(application, snapshot, &mut next, now);
+        forget_erased(application, snapshot, &mut next);
         return next;
     }
     if let Decision::Place { cluster } = decision {
         next.epoch += 1;
-        next.placements
-            .retain(|placement| placement.cluster != *cluster);
         let epoch = next.epoch;
         next.placements.push(Placement {
             cluster: cluster.clone(),
@@ -85,7 +84,11 @@ pub fn record(
             since: now,
         });
     }
-    match application.migrations.first() {
+    for migration in &application.migrations {
+        let number = migration::number(&application.spec.key.name, &migration.name);
+        next.migrations = next.migrations.max(number);
+    }
+    match application.current_move() {
         Some(migration) => follow_move(migration, &mut next, &snapshot.settings, now),
         None => {
             for placement in &mut next.placements {
@@ -95,7 +98,10 @@ pub fn record(
             }
         }
     }
-    forget_erased(application, &mut next);
+    if next.active().is_some() {
+        retire_strays(application, snapshot, &mut next, now);
+    }
+    forget_erased(application, snapshot, &mut next);
     next
 }
 
@@ -133,7 +139,6 @@ fn follow_move(
     now: Timestamp,
 ) {
     let record = &migration.record;
-    next.migrations = next.migrations.max(number(&migration.name));
     let Some(step) = record.step.filter(|_| record.reached(Step::Prepare)) else {
         return;
     };
@@ -174,12 +179,20 @@ fn follow_move(
     }
 }
 
-/// The number at the end of a Migration's name, 0 without one.
-fn number(name: &str) -> i64 {
-    name.rsplit('-')
-        .next()
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or(0)
+/// A copy where none is recorded is left over from a write that came late: it
+/// is recorded first, and then erased like any other.
+fn retire_strays(
+    application: &Application,
+    snapshot: &Snapshot,
+    next: &mut ApplicationRecord,
+    now: Timestamp,
+) {
+    for (cluster, copy) in &application.copies {
+        let seen = copy.observed && copy.present > 0 && snapshot.reaches(cluster);
+        if seen && application.record.on(cluster).is_none() && next.on(cluster).is_none() {
+            put(next, cluster, Role::Retiring, next.epoch, now);
+        }
+    }
 }
 
 fn blame(migration: &Migration, next: &mut ApplicationRecord, settings: &Settings, now: Timestamp) {
@@ -217,12 +230,12 @@ fn backoff(settings: &Settings, attempts: u32) -> SignedDuration {
 }
 
 /// A copy leaves the record only when it is positively known to be gone.
-fn forget_erased(application: &Application, next: &mut ApplicationRecord) {
+fn forget_erased(application: &Application, snapshot: &Snapshot, next: &mut ApplicationRecord) {
     next.placements.retain(|placement| {
-        let gone = application
-            .copies
-            .get(&placement.cluster)
-            .is_some_and(|copy| copy.absent());
+        let gone = snapshot.reaches(&placement.cluster)
+            && application
+                .known_copy(&placement.cluster)
+                .is_some_and(|copy| copy.absent());
         let was_retiring = application
             .record
             .on(&placement.cluster)
@@ -366,7 +379,7 @@ fn reconciling(
             "objects are being erased from every cluster".to_owned(),
         );
     }
-    if let Some(migration) = application.migrations.first() {
+    if let Some(migration) = application.current_move() {
         let message = format!(
             "moving from {} to {}: Migration {}",
             migration.from, migration.to, migration.name

@@ -1,0 +1,209 @@
+//! Gates of a move: pure checks, each with a reason.
+//!
+//! A step passes when all its gates pass. A gate that fails walks the move
+//! back; a gate that waits holds it where it is.
+
+mod source;
+mod target;
+
+use crate::{
+    Reason,
+    law::LawBook,
+    model::{Application, CopyObservation, GateOutcome, Migration, Snapshot, Step, Verdict},
+};
+use jiff::{SignedDuration, Timestamp};
+use source::*;
+use target::*;
+
+pub use source::source_serving;
+
+/// How long requests at a target that is being walked back from get to end.
+const ABORT_DRAIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// What gates look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The fleet.
+    pub snapshot: &'a Snapshot,
+    /// The law at this moment.
+    pub law: &'a LawBook,
+    /// The application that moves.
+    pub application: &'a Application,
+    /// The move.
+    pub migration: &'a Migration,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A pure check.
+pub type Gate = fn(&Context<'_>) -> Verdict;
+
+/// The gates of a step, in the order in which they are asked.
+pub fn of(step: Step) -> &'static [Gate] {
+    match step {
+        Step::Preflight => &[
+            source_matches,
+            target_lawful,
+            target_available,
+            kinds_served,
+            source_reachable,
+            target_clean,
+        ],
+        Step::Prepare => &[target_lawful, target_reachable, objects_written],
+        Step::Ready => &[
+            target_lawful,
+            target_reachable,
+            workloads_ready,
+            endpoints_ready,
+        ],
+        Step::Sync => &[target_lawful, target_reachable],
+        Step::Shift => &[
+            target_lawful_or_last,
+            target_reachable,
+            target_serving,
+            target_errors,
+            route_acknowledged,
+            stage_elapsed,
+        ],
+        Step::Soak => &[
+            target_still_lawful,
+            target_reachable,
+            target_serving,
+            target_errors,
+            route_acknowledged,
+            placement_recorded,
+            soak_elapsed,
+        ],
+        Step::Drain => &[
+            target_still_lawful,
+            target_reachable,
+            target_serving,
+            route_acknowledged,
+            placement_recorded,
+            source_idle,
+        ],
+        Step::Retire => &[source_erased],
+        Step::Abort => &[traffic_back, source_active, failure_recorded, target_erased],
+        Step::Done => &[],
+    }
+}
+
+/// What every gate of a step says. While the hub is suspect, none is asked:
+/// the move stays where it is.
+pub fn all(context: &Context<'_>, step: Step) -> Vec<Verdict> {
+    if context.snapshot.hub_suspect() {
+        let message = "most clusters do not answer, so nothing moves";
+        return vec![wait("FleetReachable", Reason::HubSuspect, message)];
+    }
+    of(step).iter().map(|gate| gate(context)).collect()
+}
+
+fn verdict(gate: &'static str, outcome: GateOutcome, reason: Reason, message: String) -> Verdict {
+    Verdict {
+        gate: gate.into(),
+        outcome,
+        reason,
+        message,
+    }
+}
+
+fn pass(gate: &'static str) -> Verdict {
+    verdict(gate, GateOutcome::Pass, Reason::Passed, String::new())
+}
+
+fn wait(gate: &'static str, reason: Reason, message: impl Into<String>) -> Verdict {
+    verdict(gate, GateOutcome::Wait, reason, message.into())
+}
+
+fn fail(gate: &'static str, reason: Reason, message: impl Into<String>) -> Verdict {
+    verdict(gate, GateOutcome::Fail, reason, message.into())
+}
+
+fn fail_on(gate: &'static str, objection: Option<(Reason, String)>) -> Verdict {
+    objection.map_or_else(
+        || pass(gate),
+        |(reason, message)| fail(gate, reason, message),
+    )
+}
+
+impl Context<'_> {
+    /// The copy at the target, or the verdict while nothing is known of it.
+    fn target(&self, gate: &'static str) -> Result<&CopyObservation, Verdict> {
+        let to = &self.migration.to;
+        self.application.known_copy(to).ok_or_else(|| {
+            let message = format!("the objects on {to} are not known yet");
+            wait(gate, Reason::ClusterNotObserved, message)
+        })
+    }
+
+    fn elapsed(&self, since: Option<Timestamp>) -> SignedDuration {
+        since.map_or(SignedDuration::ZERO, |since| self.now.duration_since(since))
+    }
+
+    fn step_elapsed(&self) -> SignedDuration {
+        self.elapsed(self.migration.record.steps.last().map(|step| step.start))
+    }
+
+    fn target_timed_out(&self) -> bool {
+        let prepare = self
+            .migration
+            .record
+            .steps
+            .iter()
+            .find(|step| step.step == Step::Prepare);
+        self.elapsed(prepare.map(|step| step.start)) >= self.application.spec.strategy.ready_timeout
+    }
+
+    /// A gate that waits for the target until its time is over.
+    fn target_not_ready(&self, gate: &'static str, reason: Reason, message: String) -> Verdict {
+        if self.target_timed_out() {
+            let limit = self.application.spec.strategy.ready_timeout;
+            return fail(
+                gate,
+                Reason::ReadyTimeout,
+                format!("{message} after {limit:#}"),
+            );
+        }
+        wait(gate, reason, message)
+    }
+
+    fn weight(&self, cluster: &str) -> u8 {
+        self.application
+            .edge
+            .weights
+            .get(cluster)
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
+/// Whether requests have left the target of a move that is walked back, so
+/// that it may be erased.
+pub fn target_released(context: &Context<'_>) -> bool {
+    [traffic_back, source_active]
+        .iter()
+        .all(|gate| gate(context).outcome == GateOutcome::Pass)
+}
+
+/// The next moment at which a gate of the move can change by itself.
+pub fn next_change(context: &Context<'_>) -> Option<Timestamp> {
+    let strategy = &context.application.spec.strategy;
+    let record = &context.migration.record;
+    let start = record.steps.last().map(|step| step.start);
+    let prepared = record
+        .steps
+        .iter()
+        .find(|step| step.step == Step::Prepare)
+        .map(|step| step.start);
+    let (since, length) = match record.step? {
+        Step::Prepare | Step::Ready => (prepared, strategy.ready_timeout),
+        Step::Shift => (record.stage_since, strategy.stage),
+        Step::Soak => (start, strategy.soak),
+        Step::Drain => (start, strategy.drain),
+        Step::Abort => (start, ABORT_DRAIN),
+        _ => return None,
+    };
+    since
+        .and_then(|since| since.checked_add(length).ok())
+        .filter(|time| *time > context.now)
+}

@@ -1,0 +1,244 @@
+//! Gates that ask about the source of a move, the route and the records.
+
+use super::{ABORT_DRAIN, Context, fail, fail_on, pass, verdict, wait};
+use crate::{
+    Reason, desired, migration,
+    model::{CopyObservation, GateOutcome, Reach, Step, Verdict},
+    placement,
+};
+
+pub(super) fn source_matches(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "SourceMatches";
+    let from = &context.migration.from;
+    match context.application.record.active() {
+        Some(active) if active.cluster == *from => pass(GATE),
+        Some(active) => fail(
+            GATE,
+            Reason::SourceMismatch,
+            format!("the application runs on {}, not on {from}", active.cluster),
+        ),
+        None => fail(
+            GATE,
+            Reason::SourceMismatch,
+            "the application runs nowhere yet".to_owned(),
+        ),
+    }
+}
+
+pub(super) fn source_reachable(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "SourceReachable";
+    let from = &context.migration.from;
+    match context.snapshot.clusters.get(from) {
+        None => fail(
+            GATE,
+            Reason::ClusterUnknown,
+            format!("cluster {from} is not part of the fleet"),
+        ),
+        Some(cluster) => match placement::unreachable(cluster) {
+            Some((reason @ Reason::ClusterNotObserved, message)) => wait(GATE, reason, message),
+            objection => fail_on(GATE, objection),
+        },
+    }
+}
+
+/// Requests go back only to a source that is known to serve; before any went
+/// over, there is nothing to go back.
+pub fn source_serving(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "SourceServing";
+    let from = &context.migration.from;
+    if !context.migration.record.reached(Step::Shift)
+        || context.snapshot.serves(context.application, from)
+    {
+        return pass(GATE);
+    }
+    wait(
+        GATE,
+        Reason::SourceNotServing,
+        format!("the copy on {from} does not serve, so requests cannot go back"),
+    )
+}
+
+pub(super) fn route_acknowledged(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "RouteAcknowledged";
+    let record = &context.migration.record;
+    let written = context.weight(&context.migration.to) == record.percent
+        && context.weight(&context.migration.from) == 100 - record.percent;
+    if !context.application.spec.traffic || (written && context.application.edge.acknowledged) {
+        return pass(GATE);
+    }
+    wait(
+        GATE,
+        Reason::RouteNotAcknowledged,
+        "the edge has not confirmed the weights yet",
+    )
+}
+
+pub(super) fn stage_elapsed(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "StageElapsed";
+    let least = context.application.spec.strategy.stage;
+    if !context.application.spec.traffic
+        || context.elapsed(context.migration.record.stage_since) >= least
+    {
+        return pass(GATE);
+    }
+    wait(
+        GATE,
+        Reason::StageRunning,
+        format!("every stage lasts at least {least:#}"),
+    )
+}
+
+pub(super) fn soak_elapsed(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "SoakElapsed";
+    let least = context.application.spec.strategy.soak;
+    if context.step_elapsed() >= least {
+        return pass(GATE);
+    }
+    wait(
+        GATE,
+        Reason::SoakRunning,
+        format!("the target serves alone for {least:#} first"),
+    )
+}
+
+pub(super) fn placement_recorded(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "PlacementRecorded";
+    let active = context.application.record.active();
+    if active.is_some_and(|active| active.cluster == context.migration.to) {
+        return pass(GATE);
+    }
+    wait(
+        GATE,
+        Reason::PlacementNotRecorded,
+        "the new place of the application is not recorded yet",
+    )
+}
+
+pub(super) fn source_idle(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "SourceIdle";
+    let limit = context.application.spec.strategy.drain;
+    let open = context
+        .application
+        .edge
+        .open_requests
+        .get(&context.migration.from);
+    let idle = !context.application.spec.traffic || open == Some(&0);
+    if idle || context.step_elapsed() >= limit {
+        return pass(GATE);
+    }
+    let message = match open {
+        Some(_) => format!("requests are still open at the source, they get {limit:#}"),
+        None => format!("the edge does not say whether requests are open, they get {limit:#}"),
+    };
+    wait(GATE, Reason::SourceBusy, message)
+}
+
+pub(super) fn source_erased(context: &Context<'_>) -> Verdict {
+    erased(context, "SourceErased", &context.migration.from)
+}
+
+/// A target that could serve is not given up while the source does not; the
+/// move ends all the same, so that another one can begin.
+pub(super) fn target_erased(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "TargetErased";
+    let to = &context.migration.to;
+    let erased = erased(context, GATE, to);
+    let known = context.application.known_copy(to).is_some();
+    if erased.outcome == GateOutcome::Wait
+        && known
+        && desired::last_resort(context.application, context.snapshot, to)
+    {
+        return verdict(
+            GATE,
+            GateOutcome::Pass,
+            Reason::ErasureDeferred,
+            format!("the copy on {to} is erased when the active one serves"),
+        );
+    }
+    erased
+}
+
+/// A copy on a cluster that does not answer cannot hold the move for ever: it
+/// stays recorded as retiring, and is erased when the cluster answers.
+pub(super) fn erased(context: &Context<'_>, gate: &'static str, cluster: &str) -> Verdict {
+    if context.application.record.on(cluster).is_none() && context.application.known_copy(cluster).is_some_and(CopyObservation::absent) {
+        return pass(gate);
+    }
+    let answers = context
+        .snapshot
+        .clusters
+        .get(cluster)
+        .map(|cluster| &cluster.reach);
+    match answers {
+        Some(Reach::Reachable | Reach::NotObserved) => wait(
+            gate,
+            Reason::ErasurePending,
+            format!("objects on {cluster} are still to be erased"),
+        ),
+        _ => verdict(
+            gate,
+            GateOutcome::Pass,
+            Reason::ErasureDeferred,
+            format!("{cluster} does not answer: its copy is erased when it answers again"),
+        ),
+    }
+}
+
+pub(super) fn traffic_back(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "TrafficBack";
+    if !context.application.spec.traffic || !context.migration.record.reached(Step::Shift) {
+        return pass(GATE);
+    }
+    let edge = &context.application.edge;
+    let back = context.weight(&context.migration.to) == 0 && edge.acknowledged;
+    if !back {
+        return wait(
+            GATE,
+            Reason::RouteNotAcknowledged,
+            "the edge has not confirmed the weights yet",
+        );
+    }
+    if edge.open_requests.get(&context.migration.to) == Some(&0)
+        || context.step_elapsed() >= ABORT_DRAIN
+    {
+        return pass(GATE);
+    }
+    wait(
+        GATE,
+        Reason::SourceBusy,
+        "requests are still open at the target",
+    )
+}
+
+pub(super) fn source_active(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "SourceActive";
+    let active = context.application.record.active();
+    if active.is_some_and(|active| active.cluster == context.migration.to) {
+        return wait(
+            GATE,
+            Reason::PlacementNotRecorded,
+            "the source is not recorded as active again yet",
+        );
+    }
+    pass(GATE)
+}
+
+pub(super) fn failure_recorded(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "FailureRecorded";
+    let blamed = migration::blames_target(&context.migration.record);
+    let recorded = context
+        .application
+        .record
+        .failed_targets
+        .iter()
+        .any(|failed| failed.migration == context.migration.name);
+    if blamed && !recorded {
+        return wait(
+            GATE,
+            Reason::PlacementNotRecorded,
+            "the failed target is not recorded yet",
+        );
+    }
+    pass(GATE)
+}
+

@@ -1,0 +1,367 @@
+//! The rules that must never break, held against every decision, every write
+//! and every second.
+
+use crate::{
+    observe::MemberView,
+    operator::Broken,
+    oracle::lawful,
+    world::{HubApplication, World},
+};
+use flambeau_planner::{
+    Plan,
+    fleet::Decision,
+    model::{
+        Application, ApplicationKey, ApplicationRecord, MigrationRecord, Name, Reach, Role,
+        Snapshot, Step,
+    },
+};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+fn broken(rule: &str, what: impl std::fmt::Display) -> Result<(), Broken> {
+    Err(format!("{rule}: {what}"))
+}
+
+/// Whether most of the fleet is out of sight at once.
+pub fn hub_suspect(snapshot: &Snapshot) -> bool {
+    let lost = snapshot
+        .clusters
+        .values()
+        .filter(|cluster| matches!(cluster.reach, Reach::Unreachable { .. }))
+        .count();
+    lost * 2 > snapshot.clusters.len()
+}
+
+/// Decisions keep the law, the budget, and still while the hub is suspect.
+pub fn plan(snapshot: &Snapshot, plan: &Plan, now: Timestamp) -> Result<(), Broken> {
+    let mut begun = 0;
+    for (application, planned) in snapshot.applications.iter().zip(&plan.applications) {
+        let to = match &planned.decision {
+            Decision::Place { cluster } => cluster,
+            Decision::Move { to, .. } => {
+                begun += 1;
+                to
+            }
+            _ => continue,
+        };
+        if !lawful(snapshot, to, application.spec.sensitivity, now) {
+            broken("never an unlawful choice", format!("{} to {to}", planned.key))?;
+        }
+    }
+    let open = snapshot
+        .applications
+        .iter()
+        .filter(|application| !application.migrations.is_empty())
+        .count();
+    if begun > 0 && open + begun > snapshot.settings.concurrent_moves {
+        broken("the budget is global", format!("{open} open, {begun} begun"))?;
+    }
+    if hub_suspect(snapshot) && begun > 0 {
+        broken("when most clusters vanish, hold", format!("{begun} moves begun"))?;
+    }
+    Ok(())
+}
+
+/// What is recorded about an application stays true to epochs, to the one
+/// active copy, and to what is known.
+pub fn application_record<'a>(
+    world: &World,
+    key: &ApplicationKey,
+    new: &ApplicationRecord,
+    view: impl Fn(&Name) -> Option<&'a MemberView>,
+) -> Result<(), Broken> {
+    let Some(application) = world.applications.get(key) else {
+        return Ok(());
+    };
+    let old = &application.record;
+    let active = |record: &ApplicationRecord| {
+        record
+            .placements
+            .iter()
+            .filter(|placement| placement.role == Role::Active)
+            .map(|placement| placement.cluster.clone())
+            .collect::<Vec<_>>()
+    };
+    let (was, is) = (active(old), active(new));
+    if is.len() > 1 {
+        broken("one active copy", format!("{key} active on {is:?}"))?;
+    }
+    if !application.deleting {
+        let grown = i64::from(was != is);
+        if new.epoch != old.epoch + grown {
+            broken(
+                "an epoch for each active cluster",
+                format!("{key} from {was:?} at {} to {is:?} at {}", old.epoch, new.epoch),
+            )?;
+        }
+        if is.is_empty() && !was.is_empty() {
+            broken("the active copy stays", format!("{key} is active nowhere"))?;
+        }
+    }
+    for forgotten in old.placements.iter().filter(|old| new.on(&old.cluster).is_none()) {
+        let known = view(&forgotten.cluster)
+            .is_some_and(|view| view.known() && !view.copies.contains_key(key));
+        if !known {
+            broken(
+                "unknown is not absent",
+                format!("{key} on {} is forgotten unseen", forgotten.cluster),
+            )?;
+        }
+        let there = world
+            .members
+            .get(&forgotten.cluster)
+            .is_some_and(|member| member.copies.contains_key(key));
+        if there {
+            broken(
+                "nothing is left behind",
+                format!("{key} is still on {}", forgotten.cluster),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// A move takes one step at a time, writes to no unlawful target, and is the
+/// only one of its application that does anything.
+pub fn migration_record(
+    world: &World,
+    key: &ApplicationKey,
+    name: &Name,
+    new: &MigrationRecord,
+) -> Result<(), Broken> {
+    let Some(migration) = world
+        .migrations
+        .iter()
+        .find(|found| found.application == *key && found.name == *name)
+    else {
+        return Ok(());
+    };
+    let old = &migration.record;
+    if old.done() {
+        broken("done is done", name)?;
+    }
+    if new.steps.len() > old.steps.len() + 1 {
+        broken("one step at a time", name)?;
+    }
+    let (Some(application), Some(step)) = (world.applications.get(key), new.step) else {
+        return Ok(());
+    };
+    let entered = old.step != new.step;
+    let forward = (entered && step <= Step::Shift && step >= Step::Prepare) || new.percent > old.percent;
+    let sensitivity = application.spec.sensitivity;
+    let last = step == Step::Shift
+        && !world
+            .members
+            .get(&migration.from)
+            .is_some_and(|member| member.copies.contains_key(key));
+    if forward && !last && !lawful(&law(world), &migration.to, sensitivity, world.now()) {
+        broken("never move to an unlawful cluster", format!("{name} at {step:?}"))?;
+    }
+    let other = world.migrations.iter().find(|other| {
+        other.application == *key
+            && other.name != *name
+            && other.record.reached(Step::Prepare)
+            && !other.record.done()
+    });
+    if let Some(other) = other.filter(|_| new.reached(Step::Prepare)) {
+        broken("one move at a time", format!("{name} and {}", other.name))?;
+    }
+    Ok(())
+}
+
+fn application<'a>(snapshot: &'a Snapshot, key: &ApplicationKey) -> Option<&'a Application> {
+    snapshot
+        .applications
+        .iter()
+        .find(|application| application.spec.key == *key)
+}
+
+/// A write to a member never goes back in epochs, and brings nothing to where
+/// the law forbids it.
+pub fn write(
+    world: &World,
+    snapshot: &Snapshot,
+    key: &ApplicationKey,
+    cluster: &Name,
+    epoch: i64,
+) -> Result<(), Broken> {
+    let there = world
+        .members
+        .get(cluster)
+        .and_then(|member| member.copies.get(key));
+    if let Some(there) = there.filter(|there| there.epoch > epoch) {
+        broken(
+            "lower epochs are refused",
+            format!("{key} on {cluster}: {epoch} after {}", there.epoch),
+        )?;
+    }
+    let Some(application) = application(snapshot, key) else {
+        return Ok(());
+    };
+    if there.is_none() && !lawful(snapshot, cluster, application.spec.sensitivity, world.now()) {
+        let disturbed = world.disturbed(key, cluster);
+        if !disturbed {
+            broken("nothing new where the law forbids", format!("{key} on {cluster}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn serves(snapshot: &Snapshot, application: &Application, cluster: &Name) -> bool {
+    let reachable = snapshot
+        .clusters
+        .get(cluster)
+        .is_some_and(|cluster| cluster.reach == Reach::Reachable);
+    let serves = application.copies.get(cluster).is_some_and(|copy| {
+        if application.spec.traffic {
+            copy.observed && copy.endpoints > 0 && copy.endpoints_at_edge > 0
+        } else {
+            copy.ready()
+        }
+    });
+    reachable && serves
+}
+
+/// A copy is erased only when requests have left it and another one serves.
+pub fn erase(
+    world: &World,
+    snapshot: &Snapshot,
+    key: &ApplicationKey,
+    cluster: &Name,
+) -> Result<(), Broken> {
+    let Some(application) = application(snapshot, key).filter(|found| !found.deleting) else {
+        return Ok(());
+    };
+    let Some(active) = application.record.active() else {
+        return broken("the active copy stays", format!("{key}: erased from {cluster}"));
+    };
+    if active.cluster == *cluster {
+        broken("the active copy stays", format!("{key} on {cluster}"))?;
+    }
+    let weight = world
+        .edge
+        .get(key)
+        .and_then(|route| route.effective.get(cluster))
+        .copied()
+        .unwrap_or(0);
+    if application.spec.traffic && weight > 0 {
+        broken(
+            "nothing is erased under load",
+            format!("{key} on {cluster} has {weight} % of the requests"),
+        )?;
+    }
+    let truly = |cluster: &Name| {
+        world
+            .members
+            .get(cluster)
+            .is_some_and(|member| member.readiness(key, world.second).0 > 0)
+    };
+    let known = serves(snapshot, application, &active.cluster);
+    let last_known = serves(snapshot, application, cluster) && !known;
+    let served = world.applications.get(key).is_some_and(|found| found.served);
+    let last = served
+        && truly(cluster)
+        && !truly(&active.cluster)
+        && !world.disturbed(key, &active.cluster);
+    if last_known || last {
+        broken(
+            "the last serving copy is not erased",
+            format!("{key} on {cluster}, active on {}", active.cluster),
+        )?;
+    }
+    Ok(())
+}
+
+/// Requests are not sent by decision to where nothing serves, while they are
+/// served elsewhere.
+pub fn weights(
+    world: &World,
+    snapshot: &Snapshot,
+    key: &ApplicationKey,
+    new: &BTreeMap<Name, u8>,
+) -> Result<(), Broken> {
+    let (Some(application), Some(route)) = (application(snapshot, key), world.edge.get(key)) else {
+        return Ok(());
+    };
+    if application.deleting || new.is_empty() {
+        return Ok(());
+    }
+    if new.values().map(|weight| u32::from(*weight)).sum::<u32>() != 100 {
+        broken("weights are percentages", format!("{key}: {new:?}"))?;
+    }
+    let old = |cluster: &Name| route.written.get(cluster).copied().unwrap_or(0);
+    let known = |cluster: &Name| {
+        application
+            .copies
+            .get(cluster)
+            .is_some_and(|copy| copy.endpoints_at_edge > 0)
+    };
+    let served = route.written.keys().any(|cluster| old(cluster) > 0 && known(cluster));
+    for (cluster, weight) in new {
+        if served && *weight > old(cluster) && !known(cluster) {
+            broken(
+                "requests go where something serves",
+                format!("{key}: {weight} % to {cluster}"),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// No request fails, unless the copy failed by itself.
+pub fn serving(world: &World) -> Result<(), Broken> {
+    for (key, application) in &world.applications {
+        let Some(route) = world.edge.get(key) else {
+            continue;
+        };
+        if application.deleting || !application.spec.traffic || !application.served {
+            continue;
+        }
+        for (cluster, weight) in &route.effective {
+            let failing = *weight > 0 && !world.answers(key, cluster);
+            let excused = world.disturbed(key, cluster) || lost_for_good(world, key, cluster);
+            if failing && !excused {
+                broken("no failed request", format!("{key}: {weight} % at {cluster}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A cluster came back empty, and the law forbids to write there again, or
+/// nobody knows what to write.
+fn lost_for_good(world: &World, key: &ApplicationKey, cluster: &Name) -> bool {
+    let there = world
+        .members
+        .get(cluster)
+        .is_some_and(|member| member.copies.contains_key(key));
+    let unwritable = |application: &HubApplication| {
+        let sensitivity = application.spec.sensitivity;
+        application.spec.invalid.is_some()
+            || !lawful(&law(world), cluster, sensitivity, world.now())
+    };
+    !there && world.applications.get(key).is_some_and(unwritable)
+}
+
+/// The law as it stands on the hub.
+pub fn law(world: &World) -> Snapshot {
+    Snapshot {
+        providers: world.providers.clone(),
+        clusters: world.clusters.clone(),
+        policies: world.policies.clone(),
+        ..Snapshot::default()
+    }
+}
+
+/// Placements in one line.
+pub fn placements(record: &ApplicationRecord) -> String {
+    if record.placements.is_empty() {
+        return "nowhere".to_owned();
+    }
+    record
+        .placements
+        .iter()
+        .map(|placement| format!("{:?} on {}", placement.role, placement.cluster))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

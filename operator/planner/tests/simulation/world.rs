@@ -1,0 +1,344 @@
+//! The world outside the operator: what is really there.
+
+use crate::{random::Random, story::Story};
+use flambeau_planner::model::{
+    ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, MigrationRecord, Name, Policy,
+    Provider, Settings, Trigger,
+};
+use jiff::{SignedDuration, Timestamp};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Objects of every application.
+pub const OBJECTS: usize = 3;
+/// Workloads of every application.
+pub const WORKLOADS: usize = 2;
+/// How long after a copy was disturbed from outside its failures are blamed on
+/// that: the operator needs time to see it. Seconds.
+pub const LAG: u64 = 25;
+
+/// How a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It serves and answers.
+    Up,
+    /// It serves, and the edge reaches it, but it does not answer the operator.
+    Partitioned,
+    /// It is gone.
+    Dead,
+}
+
+/// One member cluster.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub link: Link,
+    /// Last second in which something failed by itself.
+    pub disturbed: u64,
+    pub copies: BTreeMap<ApplicationKey, CopyTruth>,
+    /// Writes under way that land later, answered or not.
+    pub late: Vec<(u64, ApplicationKey, CopyTruth)>,
+}
+
+/// One copy of an application on a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyTruth {
+    pub epoch: i64,
+    pub generation: u64,
+    /// Its first endpoint is ready from this second on.
+    pub endpoint_at: u64,
+    /// Every workload is ready from this second on.
+    pub ready_at: u64,
+    /// Not ready before this second, for a reason of its own.
+    pub flapping_until: u64,
+    /// Being erased, and gone at this second.
+    pub gone_at: Option<u64>,
+}
+
+/// A GamesApplication on the hub.
+#[derive(Clone, Debug)]
+pub struct HubApplication {
+    pub spec: Arc<ApplicationSpec>,
+    pub generation: u64,
+    pub deleting: bool,
+    pub record: Arc<ApplicationRecord>,
+    /// It served once; from then on every failure needs an excuse.
+    pub served: bool,
+}
+
+/// A Migration on the hub.
+#[derive(Clone, Debug)]
+pub struct HubMigration {
+    pub application: ApplicationKey,
+    pub name: Name,
+    pub from: Name,
+    pub to: Name,
+    pub trigger: Trigger,
+    pub pause: bool,
+    pub abort: bool,
+    pub created: u64,
+    pub record: Arc<MigrationRecord>,
+}
+
+/// The route of one application at the edge.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    pub written: BTreeMap<Name, u8>,
+    pub acknowledged_at: u64,
+    pub effective: BTreeMap<Name, u8>,
+    pub endpoints: BTreeMap<Name, usize>,
+    pub open: BTreeMap<Name, u64>,
+    pub errors_until: u64,
+}
+
+/// How wild the world is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Temper {
+    /// Chance, of a hundred, that an observation arrives in a second.
+    pub observation: u64,
+    /// Chance, of a thousand, that the operator dies at a write.
+    pub crash: u64,
+}
+
+/// Everything.
+pub struct World {
+    /// Seconds since the beginning.
+    pub second: u64,
+    pub random: Random,
+    pub story: Story,
+    pub temper: Temper,
+    pub settings: Settings,
+    pub providers: BTreeMap<Name, Arc<Provider>>,
+    pub clusters: BTreeMap<Name, Arc<Cluster>>,
+    pub policies: BTreeMap<Name, Arc<Policy>>,
+    pub members: BTreeMap<Name, Member>,
+    pub applications: BTreeMap<ApplicationKey, HubApplication>,
+    pub migrations: Vec<HubMigration>,
+    /// Copies to erase of applications that are gone, by cluster.
+    pub pending_erasures: BTreeSet<(Name, ApplicationKey)>,
+    pub edge: BTreeMap<ApplicationKey, Route>,
+    /// Copies that never get ready.
+    pub stuck: BTreeSet<(ApplicationKey, Name)>,
+    /// Copies that the member refuses.
+    pub refusing: BTreeSet<(ApplicationKey, Name)>,
+    pub hub_writes: u64,
+    pub member_writes: u64,
+}
+
+/// The time at a second of the simulation.
+pub fn time(second: u64) -> Timestamp {
+    let begin = Timestamp::constant(1_770_400_800, 0);
+    let passed = SignedDuration::from_secs(i64::try_from(second).unwrap_or(i64::MAX));
+    begin.checked_add(passed).unwrap_or(Timestamp::MAX)
+}
+
+impl Member {
+    /// A member without anything on it.
+    pub fn new() -> Self {
+        Self {
+            link: Link::Up,
+            disturbed: 0,
+            copies: BTreeMap::new(),
+            late: Vec::new(),
+        }
+    }
+
+    /// Ready endpoints and ready workloads of a copy.
+    pub fn readiness(&self, key: &ApplicationKey, second: u64) -> (usize, usize) {
+        let Some(copy) = self.copies.get(key) else {
+            return (0, 0);
+        };
+        if self.link == Link::Dead || copy.gone_at.is_some() || second < copy.flapping_until {
+            return (0, 0);
+        }
+        if second >= copy.ready_at {
+            (WORKLOADS, WORKLOADS)
+        } else if second >= copy.endpoint_at {
+            (1, 1)
+        } else {
+            (0, 0)
+        }
+    }
+}
+
+impl World {
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        time(self.second)
+    }
+
+    /// Whether requests that the edge sends to a cluster are answered.
+    pub fn answers(&self, key: &ApplicationKey, cluster: &Name) -> bool {
+        let known = self
+            .edge
+            .get(key)
+            .and_then(|route| route.endpoints.get(cluster))
+            .is_some_and(|endpoints| *endpoints > 0);
+        let ready = self
+            .members
+            .get(cluster)
+            .is_some_and(|member| member.readiness(key, self.second).0 > 0);
+        known && ready
+    }
+
+    /// Whether a copy failed by itself so recently that nobody could help it.
+    pub fn disturbed(&self, key: &ApplicationKey, cluster: &Name) -> bool {
+        let Some(member) = self.members.get(cluster) else {
+            return true;
+        };
+        let flapping = member
+            .copies
+            .get(key)
+            .map_or(0, |copy| copy.flapping_until.saturating_add(LAG));
+        member.link != Link::Up
+            || self.second < (member.disturbed + LAG).max(flapping)
+            || self.stuck.contains(&(key.clone(), cluster.clone()))
+    }
+
+    /// What failed by itself a short time ago is not seen before the operator
+    /// lives again.
+    pub fn nobody_looks_until(&mut self, second: u64) {
+        for member in self.members.values_mut() {
+            let last = member
+                .copies
+                .values()
+                .map(|copy| copy.flapping_until)
+                .fold(member.disturbed, u64::max);
+            if self.second < last.saturating_add(LAG) {
+                member.disturbed = member.disturbed.max(second);
+            }
+        }
+    }
+
+    /// One second passes, and what goes by itself goes on.
+    pub fn pass_second(&mut self) {
+        self.second += 1;
+        let second = self.second;
+        for member in self.members.values_mut() {
+            if member.link == Link::Dead {
+                member.disturbed = second;
+                member.late.clear();
+                continue;
+            }
+            if member.link == Link::Partitioned {
+                member.disturbed = second;
+            }
+            land_late_writes(member, &self.applications, second);
+            member
+                .copies
+                .retain(|_, copy| copy.gone_at.is_none_or(|gone| gone > second));
+        }
+        self.pass_second_at_edge();
+    }
+
+    fn pass_second_at_edge(&mut self) {
+        for route in self.edge.values_mut() {
+            if route.acknowledged_at <= self.second {
+                route.effective = route.written.clone();
+            }
+            for (cluster, weight) in &route.effective {
+                if *weight > 0 {
+                    route.open.insert(cluster.clone(), 3);
+                }
+            }
+            for (cluster, open) in &mut route.open {
+                let weight = route.effective.get(cluster).copied().unwrap_or(0);
+                if weight == 0 && self.random.percent(40) {
+                    *open = open.saturating_sub(1);
+                }
+            }
+        }
+        for (key, application) in &mut self.applications {
+            let Some(route) = self.edge.get(key) else {
+                continue;
+            };
+            let served = route.effective.iter().any(|(cluster, weight)| {
+                *weight > 0
+                    && route.endpoints.get(cluster).is_some_and(|known| *known > 0)
+                    && self
+                        .members
+                        .get(cluster)
+                        .is_some_and(|member| member.readiness(key, self.second).0 > 0)
+            });
+            application.served |= served;
+        }
+    }
+
+    /// A member gets the objects of an application.
+    pub fn write_copy(&mut self, key: &ApplicationKey, cluster: &Name, epoch: i64) {
+        let generation = self.applications.get(key).map_or(0, |found| found.generation);
+        let (endpoint, ready) = (self.random.between(1, 5), self.random.between(1, 9));
+        let never = self.stuck.contains(&(key.clone(), cluster.clone()));
+        let second = self.second;
+        let awaited = self
+            .edge
+            .get(key)
+            .and_then(|route| route.effective.get(cluster))
+            .is_some_and(|weight| *weight > 0);
+        let Some(member) = self.members.get_mut(cluster) else {
+            return;
+        };
+        self.member_writes += 1;
+        match member.copies.get_mut(key) {
+            Some(copy) => {
+                copy.epoch = copy.epoch.max(epoch);
+                copy.generation = generation;
+            }
+            None => {
+                let later = |delay: u64| if never { u64::MAX } else { second + delay };
+                let copy = CopyTruth {
+                    epoch,
+                    generation,
+                    endpoint_at: later(endpoint.min(ready)),
+                    ready_at: later(ready),
+                    // Requests were there first: nothing else could serve them.
+                    flapping_until: if awaited { later(ready) } else { 0 },
+                    gone_at: None,
+                };
+                member.copies.insert(key.clone(), copy);
+            }
+        }
+    }
+
+    /// A copy begins to go; it serves no more from this second on.
+    pub fn erase_copy(&mut self, key: &ApplicationKey, cluster: &Name) {
+        let gone = self.second + self.random.between(1, 6);
+        if let Some(copy) = self
+            .members
+            .get_mut(cluster)
+            .and_then(|member| member.copies.get_mut(key))
+        {
+            self.member_writes += 1;
+            copy.gone_at.get_or_insert(gone);
+        }
+    }
+
+    /// The edge gets weights, and takes its time.
+    pub fn write_route(&mut self, key: &ApplicationKey, weights: &BTreeMap<Name, u8>) {
+        let acknowledged_at = self.second + self.random.between(1, 3);
+        let route = self.edge.entry(key.clone()).or_default();
+        route.written.clone_from(weights);
+        route.acknowledged_at = acknowledged_at;
+        self.member_writes += 1;
+    }
+}
+
+fn land_late_writes(
+    member: &mut Member,
+    applications: &BTreeMap<ApplicationKey, HubApplication>,
+    second: u64,
+) {
+    let (due, later) = member
+        .late
+        .drain(..)
+        .partition(|(at, _, _)| *at <= second);
+    member.late = later;
+    for (_, key, copy) in Vec::from_iter::<Vec<_>>(due) {
+        let newer = member.copies.get(&key).is_some_and(|there| there.epoch > copy.epoch);
+        // What comes from a former life of an application is refused.
+        if applications.contains_key(&key) && !newer {
+            member.copies.entry(key).or_insert(copy);
+        }
+    }
+}
