@@ -133,7 +133,7 @@ impl<E: Edge> Due<'_, E> {
             .placements
             .iter()
             .all(|placement| remembered(&placement.cluster));
-        let routed = application.spec.traffic && !application.edge.weights.is_empty();
+        let routed = self.edge.present(&planned.key);
         gone && !routed
     }
 
@@ -228,8 +228,11 @@ impl<E: Edge> Due<'_, E> {
         }
         let weights = &planned.desired.weights;
         if weights.is_empty() {
-            let routed = !application.edge.weights.is_empty();
-            return routed.then(|| Work::RemoveEdge { key: key.clone() });
+            // Without a recorded place nothing is known about where requests
+            // should go: what the edge does goes on.
+            let given_up = application.deleting || !application.spec.traffic;
+            return (given_up && self.edge.present(key))
+                .then(|| Work::RemoveEdge { key: key.clone() });
         }
         let declared = entry.declared.as_ref().ok()?;
         // What is not observed is not known to be gone: the edge keeps the
@@ -247,8 +250,7 @@ impl<E: Edge> Due<'_, E> {
             .keys()
             .map(|cluster| (cluster.clone(), self.members.endpoints(cluster, key)))
             .collect();
-        let settled = application.edge.weights == *weights
-            && self.actor.edge_settled(declared, weights, &endpoints);
+        let settled = self.actor.edge_settled(declared, weights, &endpoints);
         (!settled).then(|| Work::Edge {
             declared: Arc::clone(declared),
             weights: weights.clone(),

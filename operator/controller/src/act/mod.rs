@@ -333,11 +333,7 @@ impl<E: Edge> Actor<E> {
                 && routed.weights == *weights
                 && routed.endpoints == *endpoints
         });
-        written
-            && endpoints.iter().all(|(cluster, addresses)| {
-                let ready = addresses.iter().filter(|address| address.ready).count();
-                self.edge.endpoints_at_edge(&declared.key, cluster) == ready
-            })
+        written && self.edge.intact(&declared.key)
     }
 
     async fn route(&self, wanted: Routed) -> Result<(), ActError> {
