@@ -2,6 +2,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+
+.PHONY: test generate fmt lint
 .PHONY: help up down prerequisites upstream games operator testbed test-testbed
 
 TESTBED := target/debug/testbed
@@ -22,6 +24,18 @@ prerequisites: testbed ## Say what this machine lacks, and install missing packa
 
 upstream: prerequisites ## Build or fetch Kubernetes, Contour and Envoy, once per version
 	@$(TESTBED) upstream
+
+test: upstream games operator ## Pass all tests, against real API servers and real clusters
+	@cargo test --workspace --locked
+
+generate: ## Write the CustomResourceDefinitions from the types
+	@cargo run --quiet --package flambeau-crds --bin crdgen crds/generated
+
+fmt: ## Format Rust and Go
+	@cargo fmt --all && gofmt -w e2e/upstream
+
+lint: ## Warn of what a reviewer would
+	@cargo clippy --workspace --all-targets --locked -- --deny warnings
 
 test-testbed: upstream games ## Crash and recover the testbed itself (takes a running one down)
 	@cargo test --package flambeau-testbed --test whole -- --ignored --nocapture
