@@ -75,7 +75,7 @@ impl<E: Edge> Due<'_, E> {
     ) -> Option<Work> {
         let finalizer = match (application.deleting, entry.meta.protected) {
             (false, false) => Finalizer::Protect,
-            (true, true) if self.may_go(application, planned) => Finalizer::Release,
+            (true, true) if self.may_go(planned) => Finalizer::Release,
             _ => Finalizer::Leave,
         };
         let moving_to = application
@@ -112,7 +112,7 @@ impl<E: Edge> Due<'_, E> {
 
     /// An application that is being deleted goes when every copy is known to
     /// be erased, or is remembered by a cluster that does not answer.
-    fn may_go(&self, application: &Application, planned: &ApplicationPlan) -> bool {
+    fn may_go(&self, planned: &ApplicationPlan) -> bool {
         let remembered = |cluster: &Name| {
             let key = ApplicationKey {
                 namespace: "".into(),

@@ -1,0 +1,290 @@
+//! A hub, two members and the operator as a process of its own.
+
+use flambeau_testbed::{
+    control_plane::{ControlPlane, Options},
+    wait::{self, Probe},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// API servers, without controllers: what is in them, Flambeau or a test
+/// wrote.
+pub struct Fleet {
+    pub hub: ControlPlane,
+    pub members: BTreeMap<&'static str, ControlPlane>,
+    folder: TempDir,
+    operator: Option<Child>,
+    port: u16,
+}
+
+impl Fleet {
+    /// Members `one` of provider `east` and `two` of provider `west`, both in
+    /// France; the operator runs.
+    pub fn start() -> Self {
+        let hub = ControlPlane::start_temporary(&Options::default()).unwrap();
+        let members: BTreeMap<_, _> = ["one", "two"]
+            .map(|name| {
+                (
+                    name,
+                    ControlPlane::start_temporary(&Options::default()).unwrap(),
+                )
+            })
+            .into();
+        let mut fleet = Self {
+            hub,
+            members,
+            folder: tempfile::tempdir().unwrap(),
+            operator: None,
+            port: free_port(),
+        };
+        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/generated");
+        fleet.hub(&["apply", "-f", &crds.display().to_string()]);
+        fleet.hub(&[
+            "wait",
+            "crd",
+            "--all",
+            "--for=condition=Established",
+            "--timeout=60s",
+        ]);
+        for (cluster, provider) in [("one", "east"), ("two", "west")] {
+            let kubeconfig = fleet.members[cluster].kubeconfig().display().to_string();
+            let from = format!("--from-file=kubeconfig={kubeconfig}");
+            fleet.hub(&[
+                "create",
+                "secret",
+                "generic",
+                &format!("member-{cluster}"),
+                &from,
+            ]);
+            fleet.apply(&provider_facts(provider));
+            fleet.apply(&json!({
+                "apiVersion": "flambeau.dev/v1alpha1", "kind": "MemberCluster", "metadata": {"name": cluster},
+                "spec": {
+                    "provider": provider, "residency": "FR", "health": {"unreachableAfterSeconds": 2},
+                    "kubeconfigSecret": {"namespace": "default", "name": format!("member-{cluster}")},
+                },
+            }));
+        }
+        fleet.start_operator();
+        fleet.condition("membercluster/one", "Ready", "True");
+        fleet.condition("membercluster/two", "Ready", "True");
+        fleet
+    }
+
+    pub fn start_operator(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("operator.log"))
+            .unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_flambeau-operator"))
+            .args([
+                "run",
+                "--kubeconfig",
+                &self.hub.kubeconfig().display().to_string(),
+            ])
+            .args([
+                "--listen",
+                &format!("127.0.0.1:{}", self.port),
+                "--retry-backoff-seconds",
+                "1",
+            ])
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.operator = Some(child);
+        self.until("the operator is ready", |_| {
+            get_over_http(self.port, "/readyz").is_some_and(|body| body == "ok\n")
+        });
+    }
+
+    /// As a crash would.
+    pub fn kill_operator(&mut self) {
+        if let Some(mut operator) = self.operator.take() {
+            operator.kill().unwrap();
+            operator.wait().unwrap();
+        }
+    }
+
+    /// Waits until a running operator has seen every member and thought about
+    /// it.
+    pub fn thought(&self) {
+        let metrics = || get_over_http(self.port, "/metrics").unwrap_or_default();
+        self.until("every member is reachable", |_| {
+            let text = metrics();
+            ["one", "two"]
+                .iter()
+                .all(|name| text.contains(&format!("member_reachable{{cluster=\"{name}\"}} 1")))
+        });
+        let passes = |text: &str| -> u64 {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("flambeau_planning_seconds_count"));
+            line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+                .unwrap_or(0)
+        };
+        let before = passes(&metrics());
+        // Any change of the hub asks for one more pass.
+        self.hub(&[
+            "annotate",
+            "--overwrite",
+            "membercluster",
+            "one",
+            &format!("test/passes={before}"),
+        ]);
+        self.until("another pass was made", |_| passes(&metrics()) > before);
+    }
+
+    pub fn hub(&self, arguments: &[&str]) -> String {
+        self.hub.kubectl(arguments).unwrap()
+    }
+
+    pub fn member(&self, name: &str, arguments: &[&str]) -> String {
+        self.members[name].kubectl(arguments).unwrap()
+    }
+
+    pub fn apply(&self, object: &Value) {
+        let file = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        std::fs::write(file.path(), object.to_string()).unwrap();
+        self.hub(&["apply", "-f", &file.path().display().to_string()]);
+    }
+
+    pub fn get(&self, what: &str) -> Value {
+        serde_json::from_str(&self.hub(&["get", what, "-o", "json"])).unwrap()
+    }
+
+    pub fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        let probe = || {
+            Ok(if done(self) {
+                Probe::Done(())
+            } else {
+                Probe::Pending("not yet".to_owned())
+            })
+        };
+        if let Err(error) = wait::until(what, PATIENCE, probe) {
+            let log = std::fs::read_to_string(self.folder.path().join("operator.log"))
+                .unwrap_or_default();
+            let all = self.hub(&["get", "flambeau", "-A", "-o", "yaml"]);
+            panic!("{error:#}\n{all}\n{log}");
+        }
+    }
+
+    /// Waits for a condition, and returns its reason and message.
+    pub fn condition(&self, what: &str, type_: &str, status: &str) -> (String, String) {
+        self.until(&format!("{type_}={status} of {what}"), |fleet| {
+            condition(&fleet.get(what), type_)
+                .is_some_and(|condition| condition["status"] == *status)
+        });
+        let condition = condition(&self.get(what), type_).unwrap();
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        (text("reason"), text("message"))
+    }
+
+    /// Names of ConfigMaps of the test on a member.
+    pub fn configmaps(&self, member: &str) -> String {
+        self.member(
+            member,
+            &[
+                "get",
+                "configmaps",
+                "-l",
+                "flambeau.dev/application",
+                "-o",
+                "name",
+            ],
+        )
+        .trim()
+        .to_owned()
+    }
+
+    /// Resource versions of everything that Flambeau could have written.
+    pub fn versions(&self) -> String {
+        let only = "-o=jsonpath={range .items[*]}{.kind}/{.metadata.name}={.metadata.resourceVersion} {end}";
+        let hub = self.hub(&[
+            "get",
+            "cloudproviders,sovereigntypolicies,gamesapplications,migrations,events",
+            "-A",
+            only,
+        ]);
+        let members = ["one", "two"]
+            .map(|name| self.member(name, &["get", "configmaps,secrets,namespaces", "-A", only]));
+        format!("{hub}\n{}", members.join("\n"))
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.kill_operator();
+    }
+}
+
+pub fn condition(object: &Value, type_: &str) -> Option<Value> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == *type_)
+        .cloned()
+}
+
+/// A provider about which everything is known: French through and through.
+pub fn provider_facts(name: &str) -> Value {
+    json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "CloudProvider", "metadata": {"name": name},
+        "spec": {"legalEntity": name, "registeredOffice": "FR", "headquarters": "FR", "ownership": {"chain": "Complete"}},
+    })
+}
+
+/// An application of one ConfigMap and one Secret: ready as soon as written.
+pub fn application(name: &str) -> Value {
+    json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "GamesApplication",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "sensitivity": "Personal", "criticality": "Critical",
+            "placement": {"preferredClusters": ["one"]},
+            "migration": {"stages": [100], "stageSeconds": 1, "soakSeconds": 1, "drainSeconds": 1},
+            "resources": [
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": "value"}},
+                {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"key": "secret"}},
+            ],
+        },
+    })
+}
+
+/// A policy that refuses providers by name.
+pub fn refuse(name: &str, providers: &[&str]) -> Value {
+    json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "SovereigntyPolicy", "metadata": {"name": name},
+        "spec": {"sensitivities": ["Personal"], "refusedProviders": providers},
+    })
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// One GET over loopback; nothing when nobody answers.
+fn get_over_http(port: u16, path: &str) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.contains(" 200 ").then(|| body.to_owned())
+}
