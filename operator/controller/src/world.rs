@@ -7,9 +7,12 @@ use crate::{
     hub::{ApplicationEntry, Hub, MigrationEntry},
     members::Members,
 };
-use flambeau_planner::model::{
-    Application, ApplicationKey, ApplicationRecord, CopyObservation, EdgeObservation, Migration,
-    Name, Settings, Snapshot,
+use flambeau_planner::{
+    migration,
+    model::{
+        Application, ApplicationKey, ApplicationRecord, CopyObservation, EdgeObservation,
+        Migration, Name, Settings, Snapshot,
+    },
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -81,7 +84,9 @@ fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
                 name: entry.spec.application.as_str().into(),
             };
             let moves = moves.entry(application).or_default();
-            moves.begun = moves.begun.max(number(&key.name, &entry.spec.application));
+            moves.begun = moves
+                .begun
+                .max(migration::number(&entry.spec.application, &key.name));
             if !entry.record.done() {
                 moves
                     .open
@@ -97,15 +102,7 @@ fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
     moves
 }
 
-/// The number that a Migration of Flambeau's own carries at its end.
-fn number(name: &str, application: &str) -> i64 {
-    name.strip_prefix(application)
-        .and_then(|rest| rest.strip_prefix('-'))
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or(0)
-}
-
-fn migration(name: &Name, entry: &MigrationEntry) -> Migration {
+fn open_move(name: &Name, entry: &MigrationEntry) -> Migration {
     Migration {
         name: name.clone(),
         from: entry.spec.from.as_str().into(),
