@@ -102,7 +102,10 @@ impl<E: Edge> Engine<E> {
 
     /// One pass; returns how long the thinking took.
     fn pass(&mut self) -> Duration {
-        if !self.hub.synced() {
+        // Before hub and edge were read once, what is not there is unknown,
+        // not absent. A hub without the edge's kinds is known to have none.
+        let edge_known = self.edge.synced() || self.edge.unavailable().is_some();
+        if !self.hub.synced() || !edge_known {
             return Duration::ZERO;
         }
         let started = Instant::now();

@@ -236,18 +236,14 @@ impl<E: Edge> Due<'_, E> {
         }
         let declared = entry.declared.as_ref().ok()?;
         // What is not observed is not known to be gone: the edge keeps the
-        // endpoints that it has.
-        let known = |cluster: &Name| {
-            application
-                .copies
-                .get(cluster)
-                .is_some_and(|copy| copy.observed)
+        // endpoints that it has of a cluster that is not named.
+        let known = |cluster: &&Name| {
+            let copy = application.copies.get(*cluster);
+            copy.is_some_and(|copy| copy.observed)
         };
-        if !weights.keys().all(known) {
-            return None;
-        }
         let endpoints = weights
             .keys()
+            .filter(known)
             .map(|cluster| (cluster.clone(), self.members.endpoints(cluster, key)))
             .collect();
         let settled = self.actor.edge_settled(declared, weights, &endpoints);

@@ -90,7 +90,7 @@ fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
             if !entry.record.done() {
                 moves
                     .open
-                    .push((entry.meta.created, migration(&key.name, entry)));
+                    .push((entry.meta.created, open_move(&key.name, entry)));
             }
         }
     });
