@@ -117,6 +117,8 @@ impl Health {
         state.reach = reach;
         drop(state);
         if again {
+            // What failed in the silence is tried at once.
+            member.works.clear();
             self.generation.send_modify(|generation| *generation += 1);
         }
         member.shared.dirty.mark();

@@ -23,6 +23,7 @@ mod metrics;
 mod observe;
 mod order;
 mod readiness;
+mod refusal;
 mod seen;
 mod store;
 mod watch;

@@ -55,8 +55,7 @@ pub(super) fn observe(
             }
             _ => {
                 let observation = count(copy, declared.map(AsRef::as_ref), epoch);
-                judged =
-                    !declared.is_some_and(|declared| unjudged(copy, declared).next().is_some());
+                judged = declared.is_none_or(|declared| unjudged(copy, declared).next().is_none());
                 copy.cached = Some(Cached {
                     judged,
                     declared: declared.cloned(),
@@ -303,4 +302,132 @@ pub(super) fn kinds_of(contents: &Contents, key: &ApplicationKey) -> BTreeSet<Ki
         .filter(|seen| !seen.derived)
         .map(|seen| seen.kind.clone())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::declared::DeclaredObject;
+    use serde_json::{Value, json};
+
+    fn kind(name: &str) -> Kind {
+        Kind {
+            api_version: "v1".into(),
+            kind: name.into(),
+        }
+    }
+
+    fn declared(digest: &str) -> Arc<Declared> {
+        let objects = ["ConfigMap", "Secret"].map(|name| DeclaredObject {
+            kind: kind(name),
+            name: "x".into(),
+            manifest: Arc::new(
+                json!({"apiVersion": "v1", "kind": name, "metadata": {"name": "x"}}),
+            ),
+            digest: digest.into(),
+        });
+        Arc::new(Declared {
+            key: key(),
+            uid: "u".into(),
+            objects: objects.to_vec(),
+            traffic: None,
+        })
+    }
+
+    fn key() -> ApplicationKey {
+        ApplicationKey {
+            namespace: "games".into(),
+            name: "a".into(),
+        }
+    }
+
+    fn seen(name: &str, declared: Option<&Declared>, version: u64, epoch: i64) -> Seen {
+        let object: Value = json!({"metadata": {"name": "x", "uid": name, "resourceVersion": version.to_string(),
+            "annotations": {"flambeau.dev/epoch": epoch.to_string(), "flambeau.dev/digest": "d1"}}});
+        Seen::of(
+            &kind(name),
+            &serde_json::from_value(object).unwrap(),
+            declared,
+        )
+    }
+
+    #[test]
+    fn nothing_is_absent_before_every_kind_was_listed() {
+        let wanted = BTreeSet::from([kind("ConfigMap"), kind("Secret")]);
+        let mut contents = Contents::default();
+        assert!(!observe(&mut contents, &key(), None, &wanted, 1).absent());
+        contents.replace(&kind("ConfigMap"), 1, Vec::new());
+        assert!(!observe(&mut contents, &key(), None, &wanted, 1).absent());
+        assert!(!observe(&mut contents, &key(), Some(&declared("d1")), &wanted, 1).observed);
+        contents.replace(&kind("Secret"), 1, Vec::new());
+        assert!(observe(&mut contents, &key(), None, &wanted, 1).absent());
+        assert!(observe(&mut contents, &key(), Some(&declared("d1")), &wanted, 1).absent());
+    }
+
+    #[test]
+    fn an_object_seen_before_its_declaration_is_not_judged_by_its_digest_alone() {
+        let wanted = BTreeSet::new();
+        let declared = declared("d1");
+        let mut contents = Contents::default();
+        contents.replace(
+            &kind("ConfigMap"),
+            5,
+            vec![(key(), seen("ConfigMap", None, 3, 1))],
+        );
+        contents.replace(
+            &kind("Secret"),
+            5,
+            vec![(key(), seen("Secret", Some(&declared), 4, 1))],
+        );
+        assert!(!observe(&mut contents, &key(), Some(&declared), &wanted, 1).observed);
+        // The same list once more, now that the declaration is known.
+        contents.replace(
+            &kind("ConfigMap"),
+            6,
+            vec![(key(), seen("ConfigMap", Some(&declared), 3, 1))],
+        );
+        assert!(observe(&mut contents, &key(), Some(&declared), &wanted, 1).settled());
+    }
+
+    #[test]
+    fn what_is_written_depends_on_what_is_there() {
+        let (cluster, now) = (Name::from("member"), declared("d1"));
+        let mut contents = Contents::default();
+        contents.replace(&kind("ConfigMap"), 5, Vec::new());
+        let error = pending(&contents, &cluster, &now, 1).unwrap_err();
+        assert!(
+            matches!(error, MemberError::NotObserved { .. }),
+            "{error}: an object may be there"
+        );
+        contents.replace(
+            &kind("Secret"),
+            5,
+            vec![(key(), seen("Secret", Some(&now), 4, 2))],
+        );
+        let plan = pending(&contents, &cluster, &now, 2).unwrap();
+        assert_eq!(
+            plan.writes
+                .iter()
+                .map(|write| &write.how)
+                .collect::<Vec<_>>(),
+            [&How::Create]
+        );
+        let error = pending(&contents, &cluster, &now, 1).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                MemberError::EpochTooLow {
+                    live: 2,
+                    epoch: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let plan = pending(&contents, &cluster, &declared("d2"), 2).unwrap();
+        assert!(matches!(
+            plan.writes[1].how,
+            How::Update { drifted: false, .. }
+        ));
+    }
 }

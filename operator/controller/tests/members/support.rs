@@ -154,7 +154,7 @@ impl Plane {
                 let ours = line.contains(&marker) && line.contains("\0kube-apiserver\0");
                 ours.then(|| Pid::from_raw(id))
             })
-            .expect("the API server runs");
+            .unwrap();
         kill(process, Signal::SIGSTOP).unwrap();
         Stopped(process)
     }
@@ -256,9 +256,7 @@ impl Fleet {
                 self.dirty.wait().await;
             }
         };
-        tokio::time::timeout(PATIENCE, work)
-            .await
-            .expect("applied in time");
+        tokio::time::timeout(PATIENCE, work).await.unwrap();
         self.dirty.mark();
     }
 
@@ -277,6 +275,19 @@ impl Fleet {
             &[0, 200, 201, 400, 404, 409, 422, 500],
         )
     }
+}
+
+/// Processor time of this process so far.
+pub fn processor_time() -> Duration {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
+    [usage.user_time(), usage.system_time()]
+        .into_iter()
+        .map(|time| {
+            Duration::from_micros(
+                u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap(),
+            )
+        })
+        .sum()
 }
 
 pub fn key(namespace: &str, name: &str) -> ApplicationKey {
