@@ -45,8 +45,8 @@ pub fn desired(
 ) -> Desired {
     let mut desired = Desired::default();
     let present = |epoch| match application.spec.invalid {
-        None => Copy::Present { epoch },
-        Some(_) => Copy::Keep,
+        None if !application.deleting => Copy::Present { epoch },
+        _ => Copy::Keep,
     };
     for placement in &application.record.placements {
         let copy = match placement.role {
@@ -173,7 +173,8 @@ fn erase_nothing_needed(application: &Application, snapshot: &Snapshot, desired:
     for (cluster, copy) in &mut desired.copies {
         let weight = application.edge.weights.get(cluster).copied().unwrap_or(0);
         let quiet = !application.spec.traffic || (weight == 0 && application.edge.acknowledged);
-        if *copy == Copy::Absent && !(quiet && !last_resort(application, snapshot, cluster)) {
+        let needed = !quiet || last_resort(application, snapshot, cluster);
+        if *copy == Copy::Absent && needed {
             *copy = Copy::Keep;
         }
     }

@@ -203,7 +203,11 @@ fn need(
             *load.entry(cluster.clone()).or_default() += 1;
             Decision::Place { cluster }
         }
-        (Choice::Cluster(_), Some(active)) if let Some(obstacle) = cannot_leave(snapshot, &active.cluster) => obstacle,
+        (Choice::Cluster(_), Some(active))
+            if let Some(obstacle) = cannot_leave(snapshot, &active.cluster) =>
+        {
+            obstacle
+        }
         (Choice::Cluster(cluster), Some(_)) => {
             *load.entry(cluster.clone()).or_default() += 1;
             Decision::WaitForBudget { to: cluster }

@@ -190,13 +190,21 @@ fn pass(context: &Context<'_>, record: &mut MigrationRecord, step: Step) {
     }
 }
 
+/// Stages protect requests that the source serves; they go over all at once
+/// when it is known to serve none.
 fn next_stage(context: &Context<'_>, record: &mut MigrationRecord) {
-    let stages = &context.application.spec.strategy.stages;
-    let traffic = context.application.spec.traffic;
+    let application = context.application;
+    let from = &context.migration.from;
+    let nothing_to_protect = !application.spec.traffic
+        || context.snapshot.reaches(from)
+            && application
+                .known_copy(from)
+                .is_some_and(|copy| copy.endpoints == 0);
+    let stages = &application.spec.strategy.stages;
     let next = stages
         .iter()
         .copied()
-        .find(|stage| traffic && *stage > record.percent);
+        .find(|stage| !nothing_to_protect && *stage > record.percent);
     record.percent = next.unwrap_or(100).min(100);
     record.stage_since = Some(context.now);
 }

@@ -1,7 +1,7 @@
 //! Which cluster an application goes to: filter, score, select.
 
 use crate::{
-    Reason,
+    Reason, desired,
     law::LawBook,
     model::{Application, Cluster, Name, Reach, Snapshot},
 };
@@ -53,7 +53,7 @@ pub fn consider(
     let mut candidates: Vec<Candidate> = snapshot
         .clusters
         .values()
-        .map(|cluster| candidate(application, cluster, active, law, now))
+        .map(|cluster| candidate(application, cluster, active, snapshot, law, now))
         .collect();
     let chosen = candidates
         .iter()
@@ -92,13 +92,14 @@ fn candidate(
     application: &Application,
     cluster: &Cluster,
     active: Option<&Name>,
+    snapshot: &Snapshot,
     law: &LawBook,
     now: Timestamp,
 ) -> Candidate {
     let refusal = if active == Some(&cluster.name) {
         Some((Reason::AlreadyThere, String::new()))
     } else {
-        refusal(application, cluster, law, now)
+        refusal(application, cluster, snapshot, law, now)
     };
     let eligible = refusal.is_none();
     let (reason, message) = refusal.unwrap_or((Reason::Eligible, String::new()));
@@ -114,13 +115,14 @@ fn candidate(
 pub fn refusal(
     application: &Application,
     cluster: &Cluster,
+    snapshot: &Snapshot,
     law: &LawBook,
     now: Timestamp,
 ) -> Option<(Reason, String)> {
     unlawful(application, &cluster.name, law)
         .or_else(|| unavailable(cluster))
         .or_else(|| kind_not_served(application, cluster))
-        .or_else(|| not_clean(application, cluster))
+        .or_else(|| not_clean(application, &cluster.name, snapshot))
         .or_else(|| recently_failed(application, &cluster.name, now))
 }
 
@@ -190,11 +192,22 @@ pub fn kind_not_served(application: &Application, cluster: &Cluster) -> Option<(
     ))
 }
 
-fn not_clean(application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
-    application.record.on(&cluster.name)?;
+/// A former copy is erased before a new one is written, unless it is kept
+/// because it could serve: then it is taken up again.
+pub fn not_clean(
+    application: &Application,
+    cluster: &str,
+    snapshot: &Snapshot,
+) -> Option<(Reason, String)> {
+    application.record.on(cluster)?;
+    if application.known_copy(cluster).is_some()
+        && desired::last_resort(application, snapshot, cluster)
+    {
+        return None;
+    }
     Some((
         Reason::TargetNotClean,
-        format!("a former copy on {} is still being erased", cluster.name),
+        format!("a former copy on {cluster} is still being erased"),
     ))
 }
 

@@ -161,7 +161,12 @@ pub(super) fn target_erased(context: &Context<'_>) -> Verdict {
 /// A copy on a cluster that does not answer cannot hold the move for ever: it
 /// stays recorded as retiring, and is erased when the cluster answers.
 pub(super) fn erased(context: &Context<'_>, gate: &'static str, cluster: &str) -> Verdict {
-    if context.application.record.on(cluster).is_none() && context.application.known_copy(cluster).is_some_and(CopyObservation::absent) {
+    if context.application.record.on(cluster).is_none()
+        && context
+            .application
+            .known_copy(cluster)
+            .is_some_and(CopyObservation::absent)
+    {
         return pass(gate);
     }
     let answers = context
@@ -241,4 +246,3 @@ pub(super) fn failure_recorded(context: &Context<'_>) -> Verdict {
     }
     pass(GATE)
 }
-

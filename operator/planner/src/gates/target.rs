@@ -93,17 +93,14 @@ pub(super) fn target_clean(context: &Context<'_>) -> Verdict {
         Ok(copy) => copy,
         Err(verdict) => return verdict,
     };
-    let left = context
-        .application
-        .record
-        .on(&context.migration.to)
-        .is_some();
-    if left || !copy.absent() {
-        return wait(
-            GATE,
-            Reason::TargetNotClean,
-            "a former copy at the target is still being erased",
-        );
+    let to = &context.migration.to;
+    if let Some((reason, message)) = placement::not_clean(context.application, to, context.snapshot)
+    {
+        return wait(GATE, reason, message);
+    }
+    if context.application.record.on(to).is_none() && !copy.absent() {
+        let message = format!("objects on {to} are not recorded yet");
+        return wait(GATE, Reason::TargetNotClean, message);
     }
     pass(GATE)
 }
@@ -216,4 +213,3 @@ pub(super) fn target_errors(context: &Context<'_>) -> Verdict {
         _ => pass(GATE),
     }
 }
-

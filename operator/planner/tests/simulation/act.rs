@@ -16,7 +16,11 @@ use std::collections::BTreeSet;
 const DILIGENCE: u64 = 80;
 
 /// True when the operator died on the way.
-pub fn act(operator: &mut Operator, world: &mut World, snapshot: &Snapshot) -> Result<bool, Broken> {
+pub fn act(
+    operator: &mut Operator,
+    world: &mut World,
+    snapshot: &Snapshot,
+) -> Result<bool, Broken> {
     let keys: Vec<ApplicationKey> = operator.desired.keys().cloned().collect();
     for key in &keys {
         if world.random.below(10_000) < world.temper.crash {
@@ -26,7 +30,7 @@ pub fn act(operator: &mut Operator, world: &mut World, snapshot: &Snapshot) -> R
             continue;
         };
         for (cluster, copy) in &desired.copies {
-            if world.random.percent(DILIGENCE) {
+            if world.sooner_or_later(DILIGENCE) {
                 act_on_copy(operator, world, snapshot, (key, cluster), *copy)?;
             }
         }
@@ -54,13 +58,22 @@ fn act_on_copy(
                 return Ok(());
             }
             rules::erase(world, snapshot, key, cluster)?;
-            if world.members.get(cluster).is_some_and(|member| member.link == Link::Up) {
-                world.story.tell(world.second, || format!("{key} is erased from {cluster}"));
+            if world
+                .members
+                .get(cluster)
+                .is_some_and(|member| member.link == Link::Up)
+            {
+                world
+                    .story
+                    .tell(world.second, || format!("{key} is erased from {cluster}"));
                 world.erase_copy(key, cluster);
             }
         }
         Copy::Present { epoch } => {
-            let generation = world.applications.get(key).map_or(0, |found| found.generation);
+            let generation = world
+                .applications
+                .get(key)
+                .map_or(0, |found| found.generation);
             let current = seen.is_some_and(|seen| {
                 seen.going || (seen.epoch == epoch && seen.generation == generation)
             });
@@ -93,7 +106,9 @@ fn write(
     if link != Some(Link::Up) {
         return;
     }
-    world.story.tell(world.second, || format!("{key} is written to {cluster}, epoch {epoch}"));
+    world.story.tell(world.second, || {
+        format!("{key} is written to {cluster}, epoch {epoch}")
+    });
     world.write_copy(key, cluster, epoch);
     // The answer to a write is an observation.
     let seen: Option<CopyView> = world
@@ -108,7 +123,10 @@ fn write(
 
 fn write_late(world: &mut World, key: &ApplicationKey, cluster: &Name, epoch: i64) {
     let lands = world.second + world.random.between(1, 12);
-    let generation = world.applications.get(key).map_or(0, |found| found.generation);
+    let generation = world
+        .applications
+        .get(key)
+        .map_or(0, |found| found.generation);
     let copy = CopyTruth {
         epoch,
         generation,
@@ -133,8 +151,10 @@ fn act_on_edge(
     };
     mirror_endpoints(operator, world, key);
     let written = world.edge.get(key).map(|route| &route.written);
-    let same = written.map_or(desired.weights.is_empty(), |written| *written == desired.weights);
-    if same || !world.random.percent(DILIGENCE) {
+    let same = written.map_or(desired.weights.is_empty(), |written| {
+        *written == desired.weights
+    });
+    if same || !world.sooner_or_later(DILIGENCE) {
         return Ok(());
     }
     rules::weights(world, snapshot, key, &desired.weights)?;
@@ -165,7 +185,7 @@ fn mirror_endpoints(operator: &Operator, world: &mut World, key: &ApplicationKey
             continue;
         };
         let endpoints = view.copies.get(key).map_or(0, |copy| copy.endpoints);
-        if world.random.percent(DILIGENCE) {
+        if world.sooner_or_later(DILIGENCE) {
             let route = world.edge.entry(key.clone()).or_default();
             route.endpoints.insert(cluster.clone(), endpoints);
         }

@@ -14,8 +14,22 @@ use std::sync::Arc;
 /// Chance, of a hundred, that something happens in a second.
 const EVENTFUL: u64 = 12;
 
+/// Chance, of a hundred, that a lost member comes back in a second.
+const RETURN: u64 = 4;
+
 /// Perhaps something happens.
 pub fn chance(world: &mut World, operator: &mut Operator) {
+    let lost: Vec<Name> = world
+        .members
+        .iter()
+        .filter(|(_, member)| member.link != Link::Up)
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in lost {
+        if world.random.percent(RETURN) {
+            set_link(world, &name, Link::Up);
+        }
+    }
     if !world.random.percent(EVENTFUL) {
         return;
     }
@@ -24,9 +38,9 @@ pub fn chance(world: &mut World, operator: &mut Operator) {
         3..=4 => policy_withdrawn(world),
         5 => provider_changes(world),
         6 => cordon(world),
-        7..=8 => link_changes(world, Link::Dead),
-        9 => link_changes(world, Link::Partitioned),
-        10..=11 => link_changes(world, Link::Up),
+        7 => link_changes(world, Link::Dead),
+        8 => link_changes(world, Link::Partitioned),
+        9..=11 => policy_applied(world),
         12 => fleet::add_application(world),
         13 => application_changes(world),
         14 => application_deleted(world),
@@ -51,16 +65,24 @@ fn some_application(world: &mut World) -> Option<ApplicationKey> {
 }
 
 fn policy_applied(world: &mut World) {
-    let name = world.random.pick(&["export", "privacy", "security"]).copied().unwrap_or("export");
+    let name = world
+        .random
+        .pick(&["export", "privacy", "security"])
+        .copied()
+        .unwrap_or("export");
     let policy = fleet::random_policy(world, name);
-    world.story.tell(world.second, || format!("policy {name} is applied: {policy:?}"));
+    world.story.tell(world.second, || {
+        format!("policy {name} is applied: {policy:?}")
+    });
     world.policies.insert(name.into(), Arc::new(policy));
 }
 
 fn policy_withdrawn(world: &mut World) {
     let names: Vec<Name> = world.policies.keys().cloned().collect();
     if let Some(name) = world.random.pick(&names) {
-        world.story.tell(world.second, || format!("policy {name} is withdrawn"));
+        world
+            .story
+            .tell(world.second, || format!("policy {name} is withdrawn"));
         world.policies.remove(name);
     }
 }
@@ -70,8 +92,12 @@ fn provider_changes(world: &mut World) {
         return;
     };
     let provider = fleet::random_provider(world, &cluster);
-    world.story.tell(world.second, || format!("facts change: {provider:?}"));
-    world.providers.insert(provider.name.clone(), Arc::new(provider));
+    world
+        .story
+        .tell(world.second, || format!("facts change: {provider:?}"));
+    world
+        .providers
+        .insert(provider.name.clone(), Arc::new(provider));
 }
 
 fn change_cluster(world: &mut World, name: &Name, change: impl FnOnce(&mut Cluster)) {
@@ -82,7 +108,9 @@ fn change_cluster(world: &mut World, name: &Name, change: impl FnOnce(&mut Clust
 
 fn cordon(world: &mut World) {
     if let Some(name) = some_cluster(world) {
-        world.story.tell(world.second, || format!("{name} is cordoned, or not any more"));
+        world.story.tell(world.second, || {
+            format!("{name} is cordoned, or not any more")
+        });
         change_cluster(world, &name, |cluster| cluster.cordoned = !cluster.cordoned);
     }
 }
@@ -91,7 +119,9 @@ fn link_changes(world: &mut World, link: Link) {
     let Some(name) = some_cluster(world) else {
         return;
     };
-    world.story.tell(world.second, || format!("{name} is {link:?}"));
+    world
+        .story
+        .tell(world.second, || format!("{name} is {link:?}"));
     set_link(world, &name, link);
 }
 
@@ -127,9 +157,16 @@ fn application_changes(world: &mut World) {
     };
     let what = world.random.below(3);
     let sensitivity = world.random.pick(&Sensitivity::ALL).copied();
-    world.story.tell(world.second, || format!("{key} changes ({what})"));
+    world
+        .story
+        .tell(world.second, || format!("{key} changes ({what})"));
     change_spec(world, &key, |spec| match what {
-        0 => spec.invalid = spec.invalid.is_none().then(|| "a cluster-scoped object".to_owned()),
+        0 => {
+            spec.invalid = spec
+                .invalid
+                .is_none()
+                .then(|| "a cluster-scoped object".to_owned())
+        }
         1 => spec.sensitivity = sensitivity.unwrap_or(spec.sensitivity),
         _ => {}
     });
@@ -140,7 +177,9 @@ fn application_deleted(world: &mut World) {
         && let Some(application) = world.applications.get_mut(&key)
     {
         application.deleting = true;
-        world.story.tell(world.second, || format!("{key} is deleted"));
+        world
+            .story
+            .tell(world.second, || format!("{key} is deleted"));
     }
 }
 
@@ -163,14 +202,18 @@ fn migration_asked(world: &mut World, abort: bool) {
     }
     let name = migration.name.clone();
     let asked = if abort { "abort" } else { "pause, or go on" };
-    world.story.tell(world.second, || format!("{name} is asked to {asked}"));
+    world
+        .story
+        .tell(world.second, || format!("{name} is asked to {asked}"));
 }
 
 fn migration_deleted(world: &mut World) {
     let any = open_migrations(world);
     if let Some(&index) = world.random.pick(&any) {
         let gone = world.migrations.remove(index);
-        world.story.tell(world.second, || format!("{} is deleted by hand", gone.name));
+        world
+            .story
+            .tell(world.second, || format!("{} is deleted by hand", gone.name));
     }
 }
 
@@ -178,15 +221,23 @@ fn migration_requested(world: &mut World) {
     let (Some(key), Some(to)) = (some_application(world), some_cluster(world)) else {
         return;
     };
-    let from = match world.applications.get(&key).and_then(|found| found.record.active().cloned()) {
+    let from = match world
+        .applications
+        .get(&key)
+        .and_then(|found| found.record.active().cloned())
+    {
         Some(active) if world.random.percent(90) => active.cluster,
         _ => "nowhere".into(),
     };
     if from == to {
         return;
     }
-    let name: Name = format!("by-hand-{}-{key}", world.second).replace('/', "-").into();
-    world.story.tell(world.second, || format!("{key} is asked to move from {from} to {to}: {name}"));
+    let name: Name = format!("by-hand-{}-{key}", world.second)
+        .replace('/', "-")
+        .into();
+    world.story.tell(world.second, || {
+        format!("{key} is asked to move from {from} to {to}: {name}")
+    });
     world.migrations.push(HubMigration {
         application: key,
         name,
@@ -219,7 +270,9 @@ fn copy_troubled(world: &mut World) {
         }
         _ => {
             let until = second + world.random.between(1, 10);
-            world.story.tell(second, || format!("{key} on {cluster} is not ready any more"));
+            world.story.tell(second, || {
+                format!("{key} on {cluster} is not ready any more")
+            });
             if let Some(copy) = world
                 .members
                 .get_mut(&cluster)
@@ -234,7 +287,9 @@ fn copy_troubled(world: &mut World) {
 /// Somebody removes a cluster from the fleet; it goes when nothing uses it.
 fn cluster_leaves(world: &mut World) {
     if let Some(name) = some_cluster(world).filter(|_| world.clusters.len() > 3) {
-        world.story.tell(world.second, || format!("{name} is being removed"));
+        world
+            .story
+            .tell(world.second, || format!("{name} is being removed"));
         change_cluster(world, &name, |cluster| cluster.deleting = true);
     }
 }
@@ -253,13 +308,18 @@ pub fn release_clusters(world: &mut World) {
             .applications
             .values()
             .any(|application| application.record.on(&name).is_some())
-            || world.pending_erasures.iter().any(|(cluster, _)| *cluster == name)
+            || world
+                .pending_erasures
+                .iter()
+                .any(|(cluster, _)| *cluster == name)
             || world
                 .migrations
                 .iter()
                 .any(|found| !found.record.done() && (found.to == name || found.from == name));
         if !used || world.random.below(500) == 0 {
-            world.story.tell(world.second, || format!("{name} is removed, in use: {used}"));
+            world.story.tell(world.second, || {
+                format!("{name} is removed, in use: {used}")
+            });
             world.clusters.remove(&name);
         }
     }
@@ -267,17 +327,22 @@ pub fn release_clusters(world: &mut World) {
 
 /// From now on nothing more happens; what can be mended is.
 pub fn calm(world: &mut World, all_clusters: &[Arc<Cluster>]) {
-    world.story.tell(world.second, || "the world gets calm".to_owned());
+    world
+        .story
+        .tell(world.second, || "the world gets calm".to_owned());
     world.stuck.clear();
     world.refusing.clear();
     world.temper.crash = 0;
     world.temper.observation = 90;
     for cluster in all_clusters {
-        world.clusters.entry(cluster.name.clone()).or_insert_with(|| {
-            let mut joined = (**cluster).clone();
-            joined.deleting = false;
-            Arc::new(joined)
-        });
+        world
+            .clusters
+            .entry(cluster.name.clone())
+            .or_insert_with(|| {
+                let mut joined = (**cluster).clone();
+                joined.deleting = false;
+                Arc::new(joined)
+            });
         if world.random.percent(70) {
             set_link(world, &cluster.name, Link::Up);
         }
@@ -301,7 +366,6 @@ pub fn calm(world: &mut World, all_clusters: &[Arc<Cluster>]) {
         migration.pause = false;
     }
 }
-
 
 /// Nothing expires and nothing comes into force by itself any more.
 fn law_rests(world: &mut World) {

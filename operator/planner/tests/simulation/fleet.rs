@@ -66,6 +66,7 @@ pub fn empty(random: Random, story: Story, temper: Temper, settings: Settings) -
         refusing: BTreeSet::new(),
         hub_writes: 0,
         member_writes: 0,
+        tally: BTreeMap::new(),
     }
 }
 
@@ -82,7 +83,10 @@ fn add_cluster(world: &mut World, name: &str) {
     if world.random.percent(70) {
         kinds.insert(kind("Cluster"));
     }
-    let residency = world.random.pick(&COUNTRIES[1..3]).and_then(|code| country(code));
+    let residency = world
+        .random
+        .pick(&COUNTRIES[1..3])
+        .and_then(|code| country(code));
     world.clusters.insert(
         name.into(),
         Arc::new(Cluster {
@@ -95,7 +99,9 @@ fn add_cluster(world: &mut World, name: &str) {
             kinds: Some(Arc::new(kinds)),
         }),
     );
-    world.providers.insert(provider.name.clone(), Arc::new(provider));
+    world
+        .providers
+        .insert(provider.name.clone(), Arc::new(provider));
     world.members.insert(name.into(), Member::new());
 }
 
@@ -172,7 +178,9 @@ pub fn random_policy(world: &mut World, name: &str) -> Policy {
         }),
         _ => {
             let providers: Vec<Name> = world.providers.keys().cloned().collect();
-            policy.refused_providers.extend(world.random.pick(&providers).cloned());
+            policy
+                .refused_providers
+                .extend(world.random.pick(&providers).cloned());
         }
     }
     if world.random.percent(25) {
@@ -185,14 +193,22 @@ pub fn random_policy(world: &mut World, name: &str) -> Policy {
 pub fn add_application(world: &mut World) {
     let number = world.hub_writes + world.applications.len() as u64 + 1;
     let random = &mut world.random;
-    let names = ["accreditation", "volunteers", "ticketing", "results", "website"];
+    let names = [
+        "accreditation",
+        "volunteers",
+        "ticketing",
+        "results",
+        "website",
+    ];
     let base = random.pick(&names).copied().unwrap_or("website");
     let key = ApplicationKey {
         namespace: "games".into(),
         name: format!("{base}-{number}").into(),
     };
     let spec = random_spec(world, key.clone());
-    world.story.tell(world.second, || format!("{key} is created"));
+    world
+        .story
+        .tell(world.second, || format!("{key} is created"));
     world.applications.entry(key).or_insert(HubApplication {
         spec: Arc::new(spec),
         generation: 1,
@@ -203,26 +219,44 @@ pub fn add_application(world: &mut World) {
 }
 
 fn random_spec(world: &mut World, key: ApplicationKey) -> ApplicationSpec {
-    let others: Vec<Name> = world.applications.keys().map(|key| key.name.clone()).collect();
+    let others: Vec<Name> = world
+        .applications
+        .keys()
+        .map(|key| key.name.clone())
+        .collect();
     let clusters: Vec<Name> = world.clusters.keys().cloned().collect();
     let random = &mut world.random;
     let mut kinds = BTreeSet::from([kind("Deployment")]);
     if random.percent(25) {
         kinds.insert(kind("Cluster"));
     }
-    let criticalities = [Criticality::Standard, Criticality::Important, Criticality::Critical];
+    let criticalities = [
+        Criticality::Standard,
+        Criticality::Important,
+        Criticality::Critical,
+    ];
     let seconds = |low, high, random: &mut Random| {
         SignedDuration::from_secs(i64::try_from(random.between(low, high)).unwrap_or(1))
     };
     ApplicationSpec {
         key,
-        sensitivity: random.pick(&Sensitivity::ALL).copied().unwrap_or(Sensitivity::Personal),
-        criticality: random.pick(&criticalities).copied().unwrap_or(Criticality::Standard),
+        sensitivity: random
+            .pick(&Sensitivity::ALL)
+            .copied()
+            .unwrap_or(Sensitivity::Personal),
+        criticality: random
+            .pick(&criticalities)
+            .copied()
+            .unwrap_or(Criticality::Standard),
         kinds,
         traffic: random.percent(85),
         preferred: random.pick(&clusters).cloned().into_iter().collect(),
         strategy: Strategy {
-            stages: if random.percent(50) { vec![25, 50, 75, 100] } else { vec![100] },
+            stages: if random.percent(50) {
+                vec![25, 50, 75, 100]
+            } else {
+                vec![100]
+            },
             stage: seconds(1, 3, random),
             soak: seconds(1, 5, random),
             drain: seconds(1, 8, random),

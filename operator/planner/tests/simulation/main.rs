@@ -20,6 +20,7 @@ mod world;
 use flambeau_planner::model::Cluster;
 use operator::{Broken, Operator};
 use std::{
+    collections::BTreeMap,
     env,
     sync::{
         Arc, Mutex,
@@ -46,14 +47,15 @@ fn number(variable: &str) -> Option<u64> {
 #[test]
 fn rules_hold_whatever_happens() {
     if let Some(seed) = number("SEED") {
-        let (story, outcome) = run(seed, Story::told());
-        println!("{story}");
+        let (outcome, world) = run(seed, Story::told());
+        println!("{}", world.story.text());
         assert_eq!(outcome, Ok(()), "seed {seed}");
         return;
     }
     let seeds = number("SEEDS").unwrap_or(SEEDS);
     let next = AtomicU64::new(0);
     let failure = Mutex::new(None);
+    let tally = Mutex::new(BTreeMap::new());
     let threads = thread::available_parallelism().map_or(2, usize::from);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -63,7 +65,13 @@ fn rules_hold_whatever_happens() {
                     if seed >= seeds {
                         return;
                     }
-                    if let (_, Err(broken)) = run(seed, Story::quiet()) {
+                    let (outcome, world) = run(seed, Story::quiet());
+                    if let Ok(mut tally) = tally.lock() {
+                        for (word, count) in world.tally {
+                            *tally.entry(word).or_insert(0) += count;
+                        }
+                    }
+                    if let Err(broken) = outcome {
                         next.store(seeds, Ordering::Relaxed);
                         if let Ok(mut failure) = failure.lock() {
                             failure.get_or_insert((seed, broken));
@@ -73,21 +81,27 @@ fn rules_hold_whatever_happens() {
             });
         }
     });
+    let tally: BTreeMap<String, u64> = tally.into_inner().unwrap_or_default();
+    for (word, count) in &tally {
+        println!("{count:>8}  {word}");
+    }
     let failure = failure.into_inner().unwrap_or_default();
     if let Some((seed, broken)) = failure {
-        let (story, _) = run(seed, Story::told());
+        let story = run(seed, Story::told()).1.story.text();
         panic!("{story}\nseed {seed} broke a rule: {broken}\nreplay with SEED={seed}");
     }
 }
 
-fn run(seed: u64, story: Story) -> (String, Result<(), Broken>) {
+fn run(seed: u64, story: Story) -> (Result<(), Broken>, World) {
     let mut world = fleet::world(seed, story);
     let mut operator = Operator::default();
     let outcome = live(&mut world, &mut operator);
     if let Err(broken) = &outcome {
-        world.story.tell(world.second, || format!("BROKEN: {broken}"));
+        world
+            .story
+            .tell(world.second, || format!("BROKEN: {broken}"));
     }
-    (world.story.text(), outcome)
+    (outcome, world)
 }
 
 fn live(world: &mut World, operator: &mut Operator) -> Result<(), Broken> {
@@ -99,13 +113,23 @@ fn live(world: &mut World, operator: &mut Operator) -> Result<(), Broken> {
     }
     events::calm(world, &all);
     come_to_rest(world, operator)?;
-    if world.migrations.iter().any(|migration| !migration.record.done()) {
+    if world
+        .migrations
+        .iter()
+        .any(|migration| !migration.record.done())
+    {
         // A move that waits for people says so anew after a restart.
         return Ok(());
     }
-    world.story.tell(world.second, || "at rest; the operator starts again".to_owned());
+    world.story.tell(world.second, || {
+        "at rest; the operator starts again".to_owned()
+    });
     operator.die(world);
-    stay_at_rest(world, operator, "a restart with nothing changed writes nothing")
+    stay_at_rest(
+        world,
+        operator,
+        "a restart with nothing changed writes nothing",
+    )
 }
 
 fn second(world: &mut World, operator: &mut Operator) -> Result<(), Broken> {

@@ -58,12 +58,7 @@ impl MemberView {
 }
 
 /// A copy as it is at this second.
-pub fn look(
-    world: &World,
-    cluster: &Name,
-    key: &ApplicationKey,
-    copy: &CopyTruth,
-) -> CopyView {
+pub fn look(world: &World, cluster: &Name, key: &ApplicationKey, copy: &CopyTruth) -> CopyView {
     let (endpoints, ready) = world
         .members
         .get(cluster)
@@ -106,18 +101,22 @@ fn miss(view: &mut MemberView, world: &mut World, cluster: &Name) {
     if !gone && world.second >= since + SILENCE {
         view.reach = Reach::Unreachable { since: time(since) };
         view.listed = false;
-        world.story.tell(world.second, || format!("{cluster} does not answer"));
+        world
+            .story
+            .tell(world.second, || format!("{cluster} does not answer"));
     }
 }
 
 fn hear(view: &mut MemberView, world: &mut World, cluster: &Name) {
-    if !world.random.percent(world.temper.observation) {
+    if !world.sooner_or_later(world.temper.observation) {
         return;
     }
     view.silent_since = None;
     if view.reach != Reach::Reachable {
         if matches!(view.reach, Reach::Unreachable { .. }) {
-            world.story.tell(world.second, || format!("{cluster} answers again"));
+            world
+                .story
+                .tell(world.second, || format!("{cluster} answers again"));
         }
         view.reach = Reach::Reachable;
         view.listed = false;
@@ -133,7 +132,7 @@ fn hear(view: &mut MemberView, world: &mut World, cluster: &Name) {
         .cloned()
         .collect();
     for key in all {
-        if view.listed && !world.random.percent(world.temper.observation) {
+        if view.listed && !world.sooner_or_later(world.temper.observation) {
             continue;
         }
         let seen = world
@@ -217,7 +216,9 @@ fn copy(
     };
     let known = view.copies.get(key);
     let current = known.is_some_and(|copy| {
-        !copy.going && copy.generation == generation && wanted.is_none_or(|epoch| epoch == copy.epoch)
+        !copy.going
+            && copy.generation == generation
+            && wanted.is_none_or(|epoch| epoch == copy.epoch)
     });
     let declared = if invalid { 0 } else { OBJECTS };
     let at_edge = world

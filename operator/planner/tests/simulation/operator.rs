@@ -12,7 +12,7 @@ use flambeau_planner::{
     desired::Desired,
     fleet::Decision,
     model::{
-        ApplicationKey, ApplicationRecord, MigrationRecord, Name, Reach, Snapshot, Trigger,
+        ApplicationKey, ApplicationRecord, MigrationRecord, Name, Reach, Snapshot, Step, Trigger,
     },
     plan,
 };
@@ -42,7 +42,9 @@ pub type Broken = String;
 impl Operator {
     /// All memory is lost; it starts again a little later.
     pub fn die(&mut self, world: &mut World) {
-        world.story.tell(world.second, || "the operator is killed".to_owned());
+        world
+            .story
+            .tell(world.second, || "the operator is killed".to_owned());
         let dead_until = world.second + world.random.between(0, 8);
         world.nobody_looks_until(dead_until);
         *self = Self {
@@ -77,12 +79,7 @@ impl Operator {
 
     /// Stores what the plan asks to record, one write after the other, in any
     /// order. True when the operator died on the way.
-    fn persist(
-        &self,
-        world: &mut World,
-        snapshot: &Snapshot,
-        plan: &Plan,
-    ) -> Result<bool, Broken> {
+    fn persist(&self, world: &mut World, snapshot: &Snapshot, plan: &Plan) -> Result<bool, Broken> {
         let mut writes = writes(world, snapshot, plan);
         world.random.shuffle(&mut writes);
         for write in writes {
@@ -133,7 +130,9 @@ impl Operator {
                 .pending_erasures
                 .insert((placement.cluster.clone(), key.clone()));
         }
-        world.migrations.retain(|migration| migration.application != *key);
+        world
+            .migrations
+            .retain(|migration| migration.application != *key);
         world.edge.remove(key);
     }
 
@@ -147,13 +146,16 @@ impl Operator {
                     let changed = told != rules::placements(&application.record);
                     application.record = Arc::from(*record);
                     if changed {
-                        world.story.tell(world.second, || format!("{key} is {told}"));
+                        world
+                            .story
+                            .tell(world.second, || format!("{key} is {told}"));
                     }
                 }
             }
             Write::Migration(key, name, record) => {
                 rules::migration_record(world, &key, &name, &record)?;
                 tell_migration(world, &key, &name, &record);
+                count_move(world, &record);
                 if let Some(migration) = world
                     .migrations
                     .iter_mut()
@@ -186,6 +188,24 @@ fn create(world: &mut World, migration: HubMigration) -> Result<(), Broken> {
     Ok(())
 }
 
+/// A simulation in which nothing moves would prove nothing.
+fn count_move(world: &mut World, record: &MigrationRecord) {
+    let word = match (&record.outcome, &record.abort_reason) {
+        (Some(_), Some((reason, _))) => {
+            let last = record
+                .steps
+                .iter()
+                .rev()
+                .find(|step| step.step < Step::Abort);
+            let last = last.map_or(String::new(), |step| format!("{:?}", step.step));
+            format!("aborted at {last}: {reason}")
+        }
+        (Some(_), None) => "completed".to_owned(),
+        (None, _) => return,
+    };
+    *world.tally.entry(word).or_default() += 1;
+}
+
 fn tell_migration(world: &mut World, key: &ApplicationKey, name: &Name, record: &MigrationRecord) {
     let before = world
         .migrations
@@ -196,11 +216,15 @@ fn tell_migration(world: &mut World, key: &ApplicationKey, name: &Name, record: 
         return;
     }
     world.story.tell(world.second, || {
-        let step = record.step.map_or("no step".to_owned(), |step| format!("{step:?}"));
+        let step = record
+            .step
+            .map_or("no step".to_owned(), |step| format!("{step:?}"));
         let why = record
             .abort_reason
             .as_ref()
-            .map_or(String::new(), |(reason, message)| format!(" ({reason}: {message})"));
+            .map_or(String::new(), |(reason, message)| {
+                format!(" ({reason}: {message})")
+            });
         format!("{name} at {step}, {} % at the target{why}", record.percent)
     });
 }
@@ -210,11 +234,18 @@ fn writes(world: &World, snapshot: &Snapshot, plan: &Plan) -> Vec<Write> {
     for (application, planned) in snapshot.applications.iter().zip(&plan.applications) {
         let key = &planned.key;
         if planned.record != *application.record {
-            writes.push(Write::Application(key.clone(), Box::new(planned.record.clone())));
+            writes.push(Write::Application(
+                key.clone(),
+                Box::new(planned.record.clone()),
+            ));
         }
         for (migration, (name, record)) in application.migrations.iter().zip(&planned.migrations) {
             if *migration.record != *record {
-                writes.push(Write::Migration(key.clone(), name.clone(), Box::new(record.clone())));
+                writes.push(Write::Migration(
+                    key.clone(),
+                    name.clone(),
+                    Box::new(record.clone()),
+                ));
             }
         }
         if let Decision::Move {

@@ -45,7 +45,10 @@ pub fn plan(snapshot: &Snapshot, plan: &Plan, now: Timestamp) -> Result<(), Brok
             _ => continue,
         };
         if !lawful(snapshot, to, application.spec.sensitivity, now) {
-            broken("never an unlawful choice", format!("{} to {to}", planned.key))?;
+            broken(
+                "never an unlawful choice",
+                format!("{} to {to}", planned.key),
+            )?;
         }
     }
     let open = snapshot
@@ -54,10 +57,16 @@ pub fn plan(snapshot: &Snapshot, plan: &Plan, now: Timestamp) -> Result<(), Brok
         .filter(|application| !application.migrations.is_empty())
         .count();
     if begun > 0 && open + begun > snapshot.settings.concurrent_moves {
-        broken("the budget is global", format!("{open} open, {begun} begun"))?;
+        broken(
+            "the budget is global",
+            format!("{open} open, {begun} begun"),
+        )?;
     }
     if hub_suspect(snapshot) && begun > 0 {
-        broken("when most clusters vanish, hold", format!("{begun} moves begun"))?;
+        broken(
+            "when most clusters vanish, hold",
+            format!("{begun} moves begun"),
+        )?;
     }
     Ok(())
 }
@@ -91,14 +100,21 @@ pub fn application_record<'a>(
         if new.epoch != old.epoch + grown {
             broken(
                 "an epoch for each active cluster",
-                format!("{key} from {was:?} at {} to {is:?} at {}", old.epoch, new.epoch),
+                format!(
+                    "{key} from {was:?} at {} to {is:?} at {}",
+                    old.epoch, new.epoch
+                ),
             )?;
         }
         if is.is_empty() && !was.is_empty() {
             broken("the active copy stays", format!("{key} is active nowhere"))?;
         }
     }
-    for forgotten in old.placements.iter().filter(|old| new.on(&old.cluster).is_none()) {
+    for forgotten in old
+        .placements
+        .iter()
+        .filter(|old| new.on(&old.cluster).is_none())
+    {
         let known = view(&forgotten.cluster)
             .is_some_and(|view| view.known() && !view.copies.contains_key(key));
         if !known {
@@ -147,7 +163,8 @@ pub fn migration_record(
         return Ok(());
     };
     let entered = old.step != new.step;
-    let forward = (entered && step <= Step::Shift && step >= Step::Prepare) || new.percent > old.percent;
+    let forward =
+        (entered && step <= Step::Shift && step >= Step::Prepare) || new.percent > old.percent;
     let sensitivity = application.spec.sensitivity;
     let last = step == Step::Shift
         && !world
@@ -155,7 +172,10 @@ pub fn migration_record(
             .get(&migration.from)
             .is_some_and(|member| member.copies.contains_key(key));
     if forward && !last && !lawful(&law(world), &migration.to, sensitivity, world.now()) {
-        broken("never move to an unlawful cluster", format!("{name} at {step:?}"))?;
+        broken(
+            "never move to an unlawful cluster",
+            format!("{name} at {step:?}"),
+        )?;
     }
     let other = world.migrations.iter().find(|other| {
         other.application == *key
@@ -201,7 +221,10 @@ pub fn write(
     if there.is_none() && !lawful(snapshot, cluster, application.spec.sensitivity, world.now()) {
         let disturbed = world.disturbed(key, cluster);
         if !disturbed {
-            broken("nothing new where the law forbids", format!("{key} on {cluster}"))?;
+            broken(
+                "nothing new where the law forbids",
+                format!("{key} on {cluster}"),
+            )?;
         }
     }
     Ok(())
@@ -233,7 +256,10 @@ pub fn erase(
         return Ok(());
     };
     let Some(active) = application.record.active() else {
-        return broken("the active copy stays", format!("{key}: erased from {cluster}"));
+        return broken(
+            "the active copy stays",
+            format!("{key}: erased from {cluster}"),
+        );
     };
     if active.cluster == *cluster {
         broken("the active copy stays", format!("{key} on {cluster}"))?;
@@ -258,7 +284,10 @@ pub fn erase(
     };
     let known = serves(snapshot, application, &active.cluster);
     let last_known = serves(snapshot, application, cluster) && !known;
-    let served = world.applications.get(key).is_some_and(|found| found.served);
+    let served = world
+        .applications
+        .get(key)
+        .is_some_and(|found| found.served);
     let last = served
         && truly(cluster)
         && !truly(&active.cluster)
@@ -296,7 +325,10 @@ pub fn weights(
             .get(cluster)
             .is_some_and(|copy| copy.endpoints_at_edge > 0)
     };
-    let served = route.written.keys().any(|cluster| old(cluster) > 0 && known(cluster));
+    let served = route
+        .written
+        .keys()
+        .any(|cluster| old(cluster) > 0 && known(cluster));
     for (cluster, weight) in new {
         if served && *weight > old(cluster) && !known(cluster) {
             broken(
@@ -321,15 +353,23 @@ pub fn serving(world: &World) -> Result<(), Broken> {
             let failing = *weight > 0 && !world.answers(key, cluster);
             let excused = world.disturbed(key, cluster) || lost_for_good(world, key, cluster);
             if failing && !excused {
-                broken("no failed request", format!("{key}: {weight} % at {cluster}"))?;
+                let truth = world
+                    .members
+                    .get(cluster)
+                    .and_then(|member| member.copies.get(key));
+                let known = route.endpoints.get(cluster).unwrap_or(&0);
+                let what = format!(
+                    "{key}: {weight} % at {cluster}, {known} endpoints at the edge, {truth:?}"
+                );
+                broken("no failed request", what)?;
             }
         }
     }
     Ok(())
 }
 
-/// A cluster came back empty, and the law forbids to write there again, or
-/// nobody knows what to write.
+/// A cluster came back empty, and the law forbids to write there again,
+/// the member refuses, or nobody knows what to write.
 fn lost_for_good(world: &World, key: &ApplicationKey, cluster: &Name) -> bool {
     let there = world
         .members
@@ -340,7 +380,8 @@ fn lost_for_good(world: &World, key: &ApplicationKey, cluster: &Name) -> bool {
         application.spec.invalid.is_some()
             || !lawful(&law(world), cluster, sensitivity, world.now())
     };
-    !there && world.applications.get(key).is_some_and(unwritable)
+    let refused = world.refusing.contains(&(key.clone(), cluster.clone()));
+    !there && (refused || world.applications.get(key).is_some_and(unwritable))
 }
 
 /// The law as it stands on the hub.

@@ -20,7 +20,7 @@ pub fn unrest(operator: &Operator, world: &World) -> Result<(), Broken> {
     let held: BTreeSet<&ApplicationKey> = world
         .migrations
         .iter()
-        .filter(|found| !found.record.done() && !up(world, &found.from))
+        .filter(|found| !found.record.done() && lost(world, &found.application, &found.from))
         .map(|found| &found.application)
         .collect();
     for (key, application) in &world.applications {
@@ -31,13 +31,19 @@ pub fn unrest(operator: &Operator, world: &World) -> Result<(), Broken> {
         no_leftovers(world, key, application)?;
         served(world, key, application)?;
     }
-    if let Some(open) = world.migrations.iter().find(|found| {
-        !found.record.done() && !held.contains(&found.application)
-    }) {
+    if let Some(open) = world
+        .migrations
+        .iter()
+        .find(|found| !found.record.done() && !held.contains(&found.application))
+    {
         return Err(format!("{} is still under way", open.name));
     }
     for (cluster, member) in world.members.iter().filter(|(name, _)| up(world, name)) {
-        if let Some(key) = member.copies.keys().find(|key| !world.applications.contains_key(*key)) {
+        if let Some(key) = member
+            .copies
+            .keys()
+            .find(|key| !world.applications.contains_key(*key))
+        {
             return Err(format!("{key} is gone, but not from {cluster}"));
         }
     }
@@ -58,13 +64,23 @@ fn lost(world: &World, key: &ApplicationKey, cluster: &Name) -> bool {
     !up(world, cluster) || !world.members.get(cluster).is_some_and(there)
 }
 
-fn takes(world: &World, snapshot: &Snapshot, application: &HubApplication, cluster: &Cluster) -> bool {
+fn takes(
+    world: &World,
+    snapshot: &Snapshot,
+    application: &HubApplication,
+    cluster: &Cluster,
+) -> bool {
     let kinds = cluster.kinds.as_ref();
     up(world, &cluster.name)
         && !cluster.cordoned
         && !cluster.deleting
         && kinds.is_none_or(|kinds| application.spec.kinds.is_subset(kinds))
-        && lawful(snapshot, &cluster.name, application.spec.sensitivity, world.now())
+        && lawful(
+            snapshot,
+            &cluster.name,
+            application.spec.sensitivity,
+            world.now(),
+        )
 }
 
 fn at_home(
@@ -93,7 +109,10 @@ fn at_home(
             if stays {
                 return Ok(());
             }
-            Err(format!("{key} is on {}, and should be on {homes:?}", active.cluster))
+            Err(format!(
+                "{key} is on {}, and should be on {homes:?}",
+                active.cluster
+            ))
         }
     }
 }
@@ -128,11 +147,14 @@ fn served(world: &World, key: &ApplicationKey, application: &HubApplication) -> 
     let weights = BTreeMap::from([(active.cluster.clone(), 100)]);
     let effective = world.edge.get(key).map(|route| &route.effective);
     if effective != Some(&weights) {
-        return Err(format!("{key} gets its requests at {effective:?}, not {weights:?}"));
+        return Err(format!(
+            "{key} gets its requests at {effective:?}, not {weights:?}"
+        ));
     }
     let sensitivity = application.spec.sensitivity;
     let law = rules::law(world);
-    let expected = up(world, &active.cluster) && lawful(&law, &active.cluster, sensitivity, world.now());
+    let expected =
+        up(world, &active.cluster) && lawful(&law, &active.cluster, sensitivity, world.now());
     if expected && !world.answers(key, &active.cluster) {
         return Err(format!("{key} does not answer on {}", active.cluster));
     }

@@ -124,6 +124,8 @@ pub struct World {
     pub refusing: BTreeSet<(ApplicationKey, Name)>,
     pub hub_writes: u64,
     pub member_writes: u64,
+    /// How often what happened, by a word.
+    pub tally: BTreeMap<String, u64>,
 }
 
 /// The time at a second of the simulation.
@@ -194,6 +196,11 @@ impl World {
         member.link != Link::Up
             || self.second < (member.disturbed + LAG).max(flapping)
             || self.stuck.contains(&(key.clone(), cluster.clone()))
+    }
+
+    /// True by chance, and at the latest within a few seconds.
+    pub fn sooner_or_later(&mut self, chance: u64) -> bool {
+        self.random.percent(chance) || self.second.is_multiple_of(7)
     }
 
     /// What failed by itself a short time ago is not seen before the operator
@@ -267,7 +274,10 @@ impl World {
 
     /// A member gets the objects of an application.
     pub fn write_copy(&mut self, key: &ApplicationKey, cluster: &Name, epoch: i64) {
-        let generation = self.applications.get(key).map_or(0, |found| found.generation);
+        let generation = self
+            .applications
+            .get(key)
+            .map_or(0, |found| found.generation);
         let (endpoint, ready) = (self.random.between(1, 5), self.random.between(1, 9));
         let never = self.stuck.contains(&(key.clone(), cluster.clone()));
         let second = self.second;
@@ -329,13 +339,13 @@ fn land_late_writes(
     applications: &BTreeMap<ApplicationKey, HubApplication>,
     second: u64,
 ) {
-    let (due, later) = member
-        .late
-        .drain(..)
-        .partition(|(at, _, _)| *at <= second);
+    let (due, later) = member.late.drain(..).partition(|(at, _, _)| *at <= second);
     member.late = later;
     for (_, key, copy) in Vec::from_iter::<Vec<_>>(due) {
-        let newer = member.copies.get(&key).is_some_and(|there| there.epoch > copy.epoch);
+        let newer = member
+            .copies
+            .get(&key)
+            .is_some_and(|there| there.epoch > copy.epoch);
         // What comes from a former life of an application is refused.
         if applications.contains_key(&key) && !newer {
             member.copies.entry(key).or_insert(copy);

@@ -4,7 +4,12 @@ use flambeau_planner::model::{Cluster, Policy, Provider, Sensitivity, Snapshot};
 use jiff::Timestamp;
 
 /// Whether every enforced policy in force allows a sensitivity on a cluster.
-pub fn lawful(snapshot: &Snapshot, cluster: &str, sensitivity: Sensitivity, now: Timestamp) -> bool {
+pub fn lawful(
+    snapshot: &Snapshot,
+    cluster: &str,
+    sensitivity: Sensitivity,
+    now: Timestamp,
+) -> bool {
     let Some(cluster) = snapshot.clusters.get(cluster) else {
         return !snapshot
             .policies
@@ -34,11 +39,14 @@ fn allows(policy: &Policy, cluster: &Cluster, provider: Option<&Provider>, now: 
         return false;
     }
     if let Some(allowed) = &policy.residency_allowed
-        && !cluster.residency.is_some_and(|country| allowed.contains(&country))
+        && !cluster
+            .residency
+            .is_some_and(|country| allowed.contains(&country))
     {
         return false;
     }
-    let about_law = policy.jurisdiction_allowed.is_some() || !policy.jurisdiction_forbidden.is_empty();
+    let about_law =
+        policy.jurisdiction_allowed.is_some() || !policy.jurisdiction_forbidden.is_empty();
     if !about_law && policy.certifications.is_empty() {
         return true;
     }
@@ -52,14 +60,18 @@ fn allows(policy: &Policy, cluster: &Cluster, provider: Option<&Provider>, now: 
                 .as_ref()
                 .is_some_and(|allowed| !allowed.contains(&fact.country))
     };
-    if about_law && (!provider.unknown.is_empty() || provider.jurisdictions.iter().any(reached_by)) {
+    if about_law && (!provider.unknown.is_empty() || provider.jurisdictions.iter().any(reached_by))
+    {
         return false;
     }
     policy.certifications.iter().all(|rule| {
         provider.certifications.iter().any(|held| {
             held.scheme == rule.scheme
                 && (rule.levels.is_empty()
-                    || held.level.as_ref().is_some_and(|level| rule.levels.contains(level)))
+                    || held
+                        .level
+                        .as_ref()
+                        .is_some_and(|level| rule.levels.contains(level)))
                 && (held.clusters.is_empty() || held.clusters.contains(&cluster.name))
                 && now < held.valid_until
         })
