@@ -25,7 +25,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpListener,
-    time::{Instant, sleep, sleep_until, timeout},
+    sync::watch,
+    time::{sleep, timeout},
 };
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -84,7 +85,7 @@ fn pieces(pieces: Vec<String>, end: End) -> Response<Body> {
     let frames = stream::iter(pieces).map(|piece| Ok(Frame::data(Bytes::from(piece))));
     // Later than the pieces: they would not leave otherwise.
     let cut = stream::once(async {
-        sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(300)).await;
         Err(io::Error::other("cut"))
     });
     let body = match end {
@@ -105,7 +106,7 @@ fn config(edge: &str, names: &[&str]) -> LoadConfig {
     let application = |name: &&str| ApplicationLoad {
         name: (*name).to_owned(),
         host: format!("{name}.games.example"),
-        rate: 100.0,
+        rate: 40.0,
         paths: vec!["/".to_owned()],
     };
     LoadConfig {
@@ -113,7 +114,7 @@ fn config(edge: &str, names: &[&str]) -> LoadConfig {
         applications: names.iter().map(application).collect(),
         streams: Vec::new(),
         clouds: vec!["alibaba".to_owned(), "atos".to_owned()],
-        timeout: Duration::from_millis(400),
+        timeout: Duration::from_secs(3),
     }
 }
 
@@ -130,7 +131,7 @@ const CASES: [(&str, FailureCause); 7] = [
 /// Answers one of three requests wrongly, in the way that the host's name says.
 async fn misbehave(host: String, number: usize) -> Response<Body> {
     let name = host.split('.').next().unwrap();
-    let cloud = if number < 50 { "atos" } else { "alibaba" };
+    let cloud = if number < 20 { "atos" } else { "alibaba" };
     if !number.is_multiple_of(3) {
         return whole(named(name, cloud));
     }
@@ -144,6 +145,17 @@ async fn misbehave(host: String, number: usize) -> Response<Body> {
         "elsewhere" => whole(named(name, "nowhere")),
         _ => whole(named(name, cloud)),
     }
+}
+
+async fn wait_until(condition: impl Fn() -> bool) {
+    let waiting = timeout(Duration::from_secs(30), async {
+        while !condition() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waiting
+        .await
+        .expect("the condition is met within 30 seconds");
 }
 
 /// One of three requests failed, and all of those by that cause.
@@ -161,7 +173,11 @@ fn assert_fails_by(cause: FailureCause, application: &ApplicationResult) {
         (expected, application.sent - expected),
         "{name}"
     );
-    assert_eq!(application.examples.len(), 20, "{name}");
+    assert_eq!(
+        application.examples.len() as u64,
+        expected.min(20),
+        "{name}"
+    );
     assert!(
         application
             .examples
@@ -186,23 +202,23 @@ async fn every_kind_of_failure_is_counted_as_what_it_is() {
     let mut names: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
     names.push("good");
     let generator = LoadGenerator::start(config(&edge, &names)).unwrap();
-    sleep(Duration::from_millis(1500)).await;
+    wait_until(|| generator.snapshot().sent >= 500).await;
     let result = generator.stop().await.unwrap();
 
     let good = result.application("good").unwrap();
-    assert!(
-        (145..=165).contains(&good.sent),
-        "{} requests in 1.5 s at 100/s",
-        good.sent
+    assert_eq!(
+        (good.ok, good.failed),
+        (good.sent, 0),
+        "{:?}",
+        good.examples
     );
-    assert_eq!((good.ok, good.failed), (good.sent, 0));
     assert!(good.failures.is_empty() && good.examples.is_empty());
     let order: Vec<(&str, u64)> = good
         .clouds
         .iter()
         .map(|cloud| (cloud.cloud.as_str(), cloud.answered))
         .collect();
-    assert_eq!(order, [("atos", 50), ("alibaba", good.sent - 50)]);
+    assert_eq!(order, [("atos", 20), ("alibaba", good.sent - 20)]);
 
     for (name, cause) in CASES {
         assert_fails_by(cause, result.application(name).unwrap());
@@ -241,7 +257,7 @@ async fn an_edge_that_is_not_there_fails_every_request() {
         .unwrap();
     let generator =
         LoadGenerator::start(config(&format!("http://{address}"), &["website"])).unwrap();
-    sleep(Duration::from_millis(500)).await;
+    wait_until(|| generator.snapshot().sent >= 45).await;
     let result = generator.stop().await.unwrap();
     let website = result.application("website").unwrap();
     assert!(website.sent >= 45);
@@ -254,32 +270,24 @@ async fn an_edge_that_is_not_there_fails_every_request() {
 /// While the service stalls, requests go on leaving at their rate, and each waits as long as a user would.
 #[tokio::test]
 async fn a_stall_is_felt_by_every_request_that_was_due_in_it() {
-    let begin = Instant::now();
-    let stall_ends = begin + Duration::from_secs(1);
-    let edge = service(move |_, _| async move {
-        sleep_until(stall_ends).await;
-        whole(named("website", "atos"))
+    let (open, opened) = watch::channel(false);
+    let edge = service(move |_, _| {
+        let mut opened = opened.clone();
+        async move {
+            opened.wait_for(|opened| *opened).await.unwrap();
+            whole(named("website", "atos"))
+        }
     })
     .await;
-    let mut config = config(&edge, &["website"]);
-    config.timeout = Duration::from_secs(3);
-    let generator = LoadGenerator::start(config).unwrap();
-    sleep_until(begin + Duration::from_millis(950)).await;
+    let generator = LoadGenerator::start(config(&edge, &["website"])).unwrap();
+    wait_until(|| generator.snapshot().sent >= 40).await;
     let snapshot = generator.snapshot();
-    assert!(
-        snapshot.sent >= 90,
-        "only {} sent during the stall",
-        snapshot.sent
-    );
-    assert_eq!(snapshot.in_flight(), snapshot.sent);
+    assert_eq!(snapshot.in_flight(), snapshot.sent, "nobody was answered");
+    open.send_replace(true);
     let result = generator.stop().await.unwrap();
     let website = result.application("website").unwrap();
     assert_eq!(website.failed, 0);
-    assert!(
-        (400.0..650.0).contains(&website.latency.p50_ms),
-        "{:?}",
-        website.latency
-    );
+    assert!(website.latency.p50_ms >= 400.0, "{:?}", website.latency);
     assert!(website.latency.max_ms >= 900.0, "{:?}", website.latency);
 }
 
@@ -319,12 +327,7 @@ async fn streams_come_back_and_their_ends_are_told_apart() {
         count: 1,
     }];
     let generator = LoadGenerator::start(config).unwrap();
-    let settled = timeout(Duration::from_secs(10), async {
-        while generator.snapshot().streams[0].events < 5 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    });
-    settled.await.expect("the stream comes back each time");
+    wait_until(|| generator.snapshot().streams[0].events >= 5).await;
     let open = generator.snapshot().streams[0].open.clone();
     assert_eq!(open, [("alibaba".to_owned(), 1)]);
     let result = generator.stop().await.unwrap();
