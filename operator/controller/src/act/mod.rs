@@ -408,10 +408,11 @@ impl<E: Edge> Actor<E> {
     where
         <T::Object as kube::Resource>::Scope: writes::Scope<T::Object>,
     {
-        match finalizer {
-            Finalizer::Leave => {}
-            Finalizer::Protect => self.writes.protect(&self.hub, table, key, meta).await?,
-            Finalizer::Release => self.writes.release(&self.hub, table, key, meta).await?,
+        if finalizer != Finalizer::Leave {
+            let protect = finalizer == Finalizer::Protect;
+            self.writes
+                .protect(&self.hub, table, key, meta, protect)
+                .await?;
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ impl HubWrites {
         self.take("patch_status", table, answer)
     }
 
-    /// Puts Flambeau's finalizer on an object.
+    /// Puts Flambeau's finalizer on an object, or takes it off.
     ///
     /// # Errors
     /// Whatever the API server says; an object that is gone is no error.
@@ -99,47 +99,27 @@ impl HubWrites {
         table: &Table<E>,
         key: &ApplicationKey,
         meta: &Meta,
+        protect: bool,
     ) -> Result<(), Error>
     where
         <E::Object as Resource>::Scope: Scope<E::Object>,
     {
+        let (verb, finalizers) = if protect {
+            ("protect", vec![FINALIZER])
+        } else {
+            ("release", Vec::new())
+        };
         // Server-side apply: finalizers are a set, each manager owns its own.
         let object = json!({
             "apiVersion": E::Object::api_version(&()),
             "kind": E::Object::kind(&()),
-            "metadata": { "name": &*key.name, "uid": meta.uid, "finalizers": [FINALIZER] },
+            "metadata": { "name": &*key.name, "uid": meta.uid, "finalizers": finalizers },
         });
         let api = <E::Object as Resource>::Scope::api(hub.client.clone(), &key.namespace);
         let answer = api
             .patch(&key.name, &params().force(), &Patch::Apply(object))
             .await;
-        self.take("protect", table, answer)
-    }
-
-    /// Takes Flambeau's finalizer off an object.
-    ///
-    /// # Errors
-    /// Whatever the API server says; an object that is gone is no error.
-    pub async fn release<E: Entry>(
-        &self,
-        hub: &Hub,
-        table: &Table<E>,
-        key: &ApplicationKey,
-        meta: &Meta,
-    ) -> Result<(), Error>
-    where
-        <E::Object as Resource>::Scope: Scope<E::Object>,
-    {
-        let object = json!({
-            "apiVersion": E::Object::api_version(&()),
-            "kind": E::Object::kind(&()),
-            "metadata": { "name": &*key.name, "uid": meta.uid, "finalizers": [] },
-        });
-        let api = <E::Object as Resource>::Scope::api(hub.client.clone(), &key.namespace);
-        let answer = api
-            .patch(&key.name, &params().force(), &Patch::Apply(object))
-            .await;
-        self.take("release", table, answer)
+        self.take(verb, table, answer)
     }
 
     /// Creates an object; one that is there already is no error.
