@@ -45,7 +45,7 @@ pub fn facts<E: Edge>(
                 .iter()
                 .flat_map(|status| status.pending_erasures.clone());
             let mut pending: Vec<PendingErasure> = before
-                .filter(|erasure| !actor.erased(&key.name, &erasure_key(erasure)))
+                .filter(|erasure| !actor.saw_erased(&key.name, &erasure_key(erasure)))
                 .collect();
             pending.extend(stuck.get(&key.name).into_iter().flatten().cloned());
             pending.sort();

@@ -22,7 +22,7 @@ use flambeau_planner::model::{ApplicationKey, Kind, Name};
 use kube::Api;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Endpoints by cluster.
@@ -221,9 +221,12 @@ impl<E: Edge> Actor<E> {
 
     /// Whether the copy of an application that is gone from the hub was seen
     /// to be gone from a cluster as well, by a fresh read.
-    pub fn erased(&self, cluster: &Name, key: &ApplicationKey) -> bool {
-        let erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
-        erased.contains(&(cluster.clone(), key.clone()))
+    pub fn saw_erased(&self, cluster: &Name, key: &ApplicationKey) -> bool {
+        self.erased().contains(&(cluster.clone(), key.clone()))
+    }
+
+    fn erased(&self) -> MutexGuard<'_, HashSet<(Name, ApplicationKey)>> {
+        self.erased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does one piece of work.
@@ -250,8 +253,7 @@ impl<E: Edge> Actor<E> {
                 status,
                 happenings,
             } => {
-                self.writes
-                    .status(hub, &hub.migrations, &key, &meta, &status)
+                self.store(&hub.migrations, &key, &meta, Some(status), Finalizer::Leave)
                     .await?;
                 self.events.tell(happenings).await;
                 Ok(())
@@ -260,18 +262,18 @@ impl<E: Edge> Actor<E> {
                 cluster,
                 declared,
                 epoch,
-            } => Ok(self.members.apply(&cluster, &declared, epoch).await?),
+            } => {
+                // What is written is to be erased once more some day.
+                self.erased()
+                    .remove(&(cluster.clone(), declared.key.clone()));
+                Ok(self.members.apply(&cluster, &declared, epoch).await?)
+            }
             Work::Erase {
                 key,
                 cluster,
                 kinds,
                 replaced,
-            } => {
-                if replaced {
-                    self.confirm_erasure(&key, &cluster).await?;
-                }
-                self.erase(&key, &cluster, &kinds).await
-            }
+            } => self.erase(&key, &cluster, &kinds, replaced).await,
             Work::Edge {
                 declared,
                 weights,
@@ -291,14 +293,8 @@ impl<E: Edge> Actor<E> {
                 finalizer,
                 status,
             } => {
-                self.finalize(&hub.providers, &key, &meta, finalizer)
-                    .await?;
-                if let Some(status) = status {
-                    self.writes
-                        .status(hub, &hub.providers, &key, &meta, &status)
-                        .await?;
-                }
-                Ok(())
+                self.store(&hub.providers, &key, &meta, status, finalizer)
+                    .await
             }
             Work::Cluster {
                 key,
@@ -306,18 +302,35 @@ impl<E: Edge> Actor<E> {
                 finalizer,
                 status,
             } => {
-                if let Some(status) = status {
-                    self.writes
-                        .status(hub, &hub.clusters, &key, &meta, &status)
-                        .await?;
-                }
-                self.finalize(&hub.clusters, &key, &meta, finalizer).await
+                self.store(&hub.clusters, &key, &meta, status, finalizer)
+                    .await
             }
-            Work::Policy { key, meta, status } => Ok(self
-                .writes
-                .status(hub, &hub.policies, &key, &meta, &status)
-                .await?),
+            Work::Policy { key, meta, status } => {
+                self.store(&hub.policies, &key, &meta, Some(status), Finalizer::Leave)
+                    .await
+            }
         }
+    }
+
+    /// The status first: what a finalizer guarded is remembered before it
+    /// goes.
+    async fn store<T: crate::hub::Entry>(
+        &self,
+        table: &crate::hub::Table<T>,
+        key: &ApplicationKey,
+        meta: &Meta,
+        status: Option<impl serde::Serialize>,
+        finalizer: Finalizer,
+    ) -> Result<(), ActError>
+    where
+        <T::Object as kube::Resource>::Scope: writes::Scope<T::Object>,
+    {
+        if let Some(status) = status {
+            self.writes
+                .status(&self.hub, table, key, meta, &status)
+                .await?;
+        }
+        self.finalize(table, key, meta, finalizer).await
     }
 
     /// Whether the edge was written like this, and shows it.
@@ -350,13 +363,15 @@ impl<E: Edge> Actor<E> {
         key: &ApplicationKey,
         cluster: &Name,
         kinds: &BTreeSet<Kind>,
+        replaced: bool,
     ) -> Result<(), ActError> {
+        if replaced {
+            self.confirm_erasure(key, cluster).await?;
+        }
         self.members.erase(cluster, key, kinds).await?;
-        if self.hub.applications.get(key).is_none()
-            && self.members.verify_absent(cluster, key, kinds).await?
-        {
-            let mut erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
-            erased.insert((cluster.clone(), key.clone()));
+        let gone = self.hub.applications.get(key).is_none();
+        if gone && self.members.verify_absent(cluster, key, kinds).await? {
+            self.erased().insert((cluster.clone(), key.clone()));
         }
         Ok(())
     }
