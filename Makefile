@@ -37,7 +37,7 @@ fmt: ## Format Rust and Go
 lint: ## Warn of what a reviewer would
 	@cargo clippy --workspace --all-targets --locked -- --deny warnings
 
-test-testbed: upstream games ## Crash and recover the testbed itself (takes a running one down)
+test-testbed: upstream games operator ## Crash and recover the testbed itself (takes a running one down)
 	@cargo test --package flambeau-testbed --test whole -- --ignored --nocapture
 
 testbed:

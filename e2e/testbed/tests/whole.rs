@@ -64,6 +64,7 @@ fn survives_crashes_and_leaves_nothing() {
     };
     let whole = Testbed::up(options, Progress::start()).unwrap();
     eprintln!("up after a crash: {:.1} s", started.elapsed().as_secs_f64());
+    kill_and_restart_operator(&whole).unwrap();
     lose_and_regain(whole.cluster("atos").unwrap()).unwrap();
     pods_of_the_others_are_untouched(whole.cluster("ovh").unwrap()).unwrap();
 
@@ -84,6 +85,22 @@ fn survives_crashes_and_leaves_nothing() {
     interrupted.wait().unwrap();
     Testbed::down(Progress::quiet()).unwrap();
     assert_eq!(Traces::of_this_machine().unwrap(), before);
+}
+
+fn kill_and_restart_operator(whole: &Testbed) -> Result<()> {
+    whole.renew_operator(Progress::start())?;
+    let first = whole.operator().context("the operator runs")?;
+    whole.kill_operator()?;
+    ensure!(
+        whole.operator().is_none() && !first.alive(),
+        "the operator is dead"
+    );
+    let second = whole.start_operator()?;
+    ensure!(
+        second != first && whole.operator() == Some(second),
+        "another process is the operator now"
+    );
+    whole.stop_operator()
 }
 
 fn lose_and_regain(cluster: &Cluster) -> Result<()> {

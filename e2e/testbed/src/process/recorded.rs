@@ -135,6 +135,8 @@ pub fn start(component: &Component, placement: &Placement, folder: &Path) -> Res
         .arg(&component.program)
         .args(&component.arguments)
         .current_dir(folder)
+        // Colours are for terminals; a log is read by people and programs.
+        .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(output.try_clone().context("duplicate a log's handle")?)
         .stderr(output)
