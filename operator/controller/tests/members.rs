@@ -3,27 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends with what went wrong")]
 
+#[path = "members/speed.rs"]
+mod speed;
 #[path = "members/support.rs"]
 mod support;
+#[path = "members/trouble.rs"]
+mod trouble;
 
 use flambeau_operator::members::MemberError;
-use flambeau_planner::model::{Kind, Reach};
 use serde_json::json;
 use std::collections::BTreeSet;
-use support::{Fleet, application, key, kind, plane};
-
-fn shop() -> Vec<serde_json::Value> {
-    vec![
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"TITLE": "Shop"}}),
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"}, "stringData": {"password": "sesame"}}),
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"}, "spec": {
-            "selector": {"app": "shop"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}),
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "shop", "labels": {"app": "shop"}}, "spec": {
-            "replicas": 1, "selector": {"matchLabels": {"app": "shop"}}, "template": {"metadata": {"labels": {"app": "shop"}}, "spec": {
-                "containers": [{"name": "shop", "image": "none", "tty": false, "env": [{"name": "EMPTY", "value": ""}],
-                    "resources": {"requests": {"cpu": "1000m", "memory": "1Gi"}}}]}}}}),
-    ]
-}
+use support::{Fleet, application, kind, kinds, plane, shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_what_is_declared_and_nothing_twice() {
@@ -308,14 +298,6 @@ async fn a_kind_that_is_not_served_is_refused_until_it_is() {
     );
 }
 
-fn kinds(declared: &flambeau_operator::declared::Declared) -> BTreeSet<Kind> {
-    declared
-        .objects
-        .iter()
-        .map(|object| object.kind.clone())
-        .collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn erases_everything_and_makes_sure() {
     let plane = plane();
@@ -499,169 +481,4 @@ async fn endpoints_are_those_of_the_traffic() {
         "slices are not objects of the application"
     );
     assert!(fleet.members.serves("member", &declared.key).await.unwrap());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bad_connection_details_are_named_and_good_ones_work_at_once() {
-    let plane = plane();
-    let fleet = Fleet::unconfigured(&plane);
-    let good = plane.kubeconfig();
-    let other_ca = plane.kubeconfig_with_another_authority();
-    let cases: Vec<(Result<Vec<u8>, String>, &str)> = vec![
-        (
-            Err("Secret platform/member does not exist: create it".into()),
-            "does not exist",
-        ),
-        (Ok(b"sesame: [".to_vec()), "cannot be understood"),
-        (Ok(other_ca), "TLS with https://"),
-        (
-            Ok(plane.kubeconfig_with_user("token: wrong")),
-            "does not accept the credentials",
-        ),
-        (
-            Ok(plane.kubeconfig_with_user(
-                "exec: {apiVersion: client.authentication.k8s.io/v1, command: id}",
-            )),
-            "exec",
-        ),
-        (
-            Ok(plane.kubeconfig_with_server("https://127.0.0.1:1")),
-            "never answered",
-        ),
-        (
-            Ok(plane.kubeconfig_with_server("https://nowhere.invalid:6443")),
-            "never answered",
-        ),
-    ];
-    let mut known = false;
-    for (details, expected) in cases {
-        fleet.configure(details.as_deref().map_err(Clone::clone));
-        fleet
-            .until(expected, || matches!(fleet.members.reach("member"), Reach::Misconfigured { message } if message.contains(expected)))
-            .await;
-        assert!(
-            known
-                || !fleet
-                    .members
-                    .observe("member", &key("any", "any"), 1)
-                    .absent(),
-            "nothing is known"
-        );
-        fleet.configure(Ok(&good));
-        fleet.reachable().await;
-        fleet
-            .until("listed", || {
-                fleet
-                    .members
-                    .observe("member", &key("any", "any"), 1)
-                    .absent()
-            })
-            .await;
-        known = true;
-    }
-    assert!(fleet.members.version("member").unwrap().starts_with("v1."));
-    fleet.members.forget("member");
-    assert_eq!(fleet.members.reach("member"), Reach::NotObserved);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_hangs_is_unreachable_and_its_objects_stay_known() {
-    let plane = support::own_plane();
-    let fleet = Fleet::new(&plane);
-    fleet.reachable().await;
-    let declared = application("hang", "shop", &shop()[..1]);
-    fleet.declare(&declared);
-    fleet.apply(&declared, 1).await.unwrap();
-
-    let stopped = plane.stop_api_server();
-    fleet
-        .until("unreachable", || {
-            matches!(fleet.members.reach("member"), Reach::Unreachable { .. })
-        })
-        .await;
-    assert!(
-        fleet.observe(&declared, 1).settled(),
-        "unknown is not absent"
-    );
-    let error = fleet.apply_once(&declared, 2).await.unwrap_err();
-    assert!(matches!(error, MemberError::NotConnected { .. }), "{error}");
-    assert!(
-        fleet
-            .members
-            .verify_absent("member", &declared.key, &kinds(&declared))
-            .await
-            .is_err()
-    );
-    assert!(!fleet.members.observes("member"));
-
-    drop(stopped);
-    fleet
-        .until("reachable", || {
-            fleet.members.reach("member") == Reach::Reachable
-        })
-        .await;
-    plane.run("patch configmap/settings -n hang --type=merge -p {\"data\":{\"TITLE\":\"Stolen\"}}");
-    fleet
-        .until("drift seen", || fleet.observe(&declared, 1).current == 0)
-        .await;
-    fleet.apply(&declared, 2).await.unwrap();
-    assert!(fleet.observe(&declared, 2).settled());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement: run it alone, in release mode, with --nocapture"]
-async fn five_hundred_applications() {
-    const APPLICATIONS: usize = 500;
-    let plane = support::own_plane();
-    plane.run("create namespace crowd");
-    let fleet = Fleet::new(&plane);
-    fleet.reachable().await;
-    let all: Vec<_> = (0..APPLICATIONS)
-        .map(|number| {
-            let mut objects = vec![shop()[0].clone(), shop()[3].clone()];
-            for object in &mut objects {
-                object["metadata"]["name"] = format!("app-{number}").into();
-            }
-            application("crowd", &format!("app-{number}"), &objects)
-        })
-        .collect();
-    all.iter().for_each(|declared| fleet.declare(declared));
-    fleet
-        .until("listed", || fleet.observe(&all[0], 1).observed)
-        .await;
-
-    let settled = |fleet: &Fleet| {
-        all.iter()
-            .all(|declared| fleet.observe(declared, 1).settled())
-    };
-    let (begun, spent) = (std::time::Instant::now(), support::processor_time());
-    let writes = all.iter().map(|declared| fleet.apply_once(declared, 1));
-    for result in futures::future::join_all(writes).await {
-        result.unwrap();
-    }
-    assert!(settled(&fleet));
-    assert_eq!(fleet.applies(), 2 * APPLICATIONS as u64);
-    println!(
-        "{APPLICATIONS} applications written in {:?} with {:?} of processor time",
-        begun.elapsed(),
-        support::processor_time() - spent
-    );
-
-    let (begun, spent) = (std::time::Instant::now(), support::processor_time());
-    for _ in 0..10 {
-        assert!(settled(&fleet));
-    }
-    println!("{APPLICATIONS} observed in {:?}", begun.elapsed() / 10);
-    drop(fleet);
-
-    let again = Fleet::unconfigured(&plane);
-    all.iter().for_each(|declared| again.declare(declared));
-    again.configure(Ok(&plane.kubeconfig()));
-    again.until("settled", || settled(&again)).await;
-    assert_eq!(again.applies(), 0);
-    println!(
-        "{APPLICATIONS} found unchanged after a restart in {:?} with {:?} of processor time",
-        begun.elapsed(),
-        support::processor_time() - spent
-    );
 }

@@ -16,7 +16,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
@@ -186,7 +186,7 @@ impl Fleet {
     }
 
     pub fn configure(&self, kubeconfig: Result<&[u8], String>) {
-        let spec: MemberClusterSpec = serde_json::from_value(serde_json::json!({
+        let spec: MemberClusterSpec = serde_json::from_value(json!({
             "provider": "example", "residency": "DE", "health": {"unreachableAfterSeconds": 1},
             "kubeconfigSecret": {"namespace": "platform", "name": "member"}
         }))
@@ -325,4 +325,27 @@ pub fn application(namespace: &str, name: &str, objects: &[Value]) -> Declared {
         objects: objects.collect(),
         traffic: None,
     }
+}
+
+/// The objects of an application of every common sort.
+pub fn shop() -> Vec<Value> {
+    vec![
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"TITLE": "Shop"}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"}, "stringData": {"password": "sesame"}}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"}, "spec": {
+            "selector": {"app": "shop"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "shop", "labels": {"app": "shop"}}, "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"app": "shop"}}, "template": {"metadata": {"labels": {"app": "shop"}}, "spec": {
+                "containers": [{"name": "shop", "image": "none", "tty": false, "env": [{"name": "EMPTY", "value": ""}],
+                    "resources": {"requests": {"cpu": "1000m", "memory": "1Gi"}}}]}}}}),
+    ]
+}
+
+/// The kinds of what is declared.
+pub fn kinds(declared: &Declared) -> BTreeSet<Kind> {
+    declared
+        .objects
+        .iter()
+        .map(|object| object.kind.clone())
+        .collect()
 }
