@@ -1,0 +1,307 @@
+//! The story of the demo: six applications serve, a policy is signed, those that it concerns leave, a second one
+//! follows, and nobody who asks notices.
+
+pub mod cast;
+pub mod judge;
+mod told;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use flambeau_crds::{Migration, migration::MigrationStep};
+use flambeau_testbed::{paths, progress::Progress, testbed::Testbed};
+use jiff::Timestamp;
+
+use crate::{
+    fleet,
+    hub::{Edge, Hub, outcome, unrest},
+    load::{LoadConfig, LoadGenerator},
+    report::{MigrationReport, Moment, Report, ReportFiles},
+};
+use cast::{CAST, DOMAIN, NAMESPACE, PAPERS};
+use told::Narrator;
+
+const TITLE: &str = "A banned provider is emptied while its applications keep serving";
+
+/// Event streams of results that are kept open.
+const STREAMS: usize = 10;
+
+/// Load before anything happens, and after everything has.
+const QUIET_BEFORE: Duration = Duration::from_secs(10);
+const QUIET_AFTER: Duration = Duration::from_secs(5);
+
+/// What is never waited for longer than this.
+const PATIENCE: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Tells the story, once, on a testbed of its own that is brought up for it.
+pub struct Story<'a> {
+    narrator: Narrator,
+    /// Set from outside to end the story early.
+    interrupted: &'a AtomicBool,
+    columns_shown: bool,
+}
+
+/// What comes out of the story.
+pub struct Told {
+    /// The report, judged.
+    pub report: Report,
+    /// Where it was written.
+    pub files: ReportFiles,
+}
+
+/// Where the demo leaves what it writes.
+pub fn folder() -> PathBuf {
+    paths::repository().join("target/demo")
+}
+
+impl<'a> Story<'a> {
+    /// A story that ends early when the flag is set.
+    pub fn new(interrupted: &'a AtomicBool) -> Self {
+        Self {
+            narrator: Narrator::start(),
+            interrupted,
+            columns_shown: false,
+        }
+    }
+
+    /// Brings the testbed up and tells the story on it. The testbed stays up.
+    ///
+    /// # Errors
+    /// When the story cannot be told to its end; what goes wrong in the story itself stands in the report.
+    pub fn tell(&mut self, progress: Progress) -> Result<Told> {
+        self.narrator
+            .chapter("Four clusters, an edge and the operator come up");
+        let testbed = Testbed::up(flambeau_testbed::testbed::Options::default(), progress)?;
+        let hub = Hub::new(testbed.hub())?;
+        self.set_up(&testbed, &hub)?;
+
+        let clouds: Vec<&str> = testbed.members().iter().map(|member| member.name()).collect();
+        let config = LoadConfig::games(&testbed.edge_url(), DOMAIN, &clouds, STREAMS);
+        self.narrator.chapter(&format!(
+            "{} requests a second, and {STREAMS} streams of results",
+            config.rate()
+        ));
+        let load = LoadGenerator::start(config)?;
+        let mut moments = Vec::new();
+        let mut problems = Vec::new();
+        self.let_run(QUIET_BEFORE, &hub, &load)?;
+        self.narrator.table(&load.snapshot(), &clouds);
+        for (number, paper) in PAPERS.iter().enumerate() {
+            self.narrator.chapter(&format!("A paper is signed. {}", paper.says));
+            moments.push(moment(&format!("Signed: {}", paper.says)));
+            testbed.hub().kubectl(&[
+                "apply",
+                "--filename",
+                &manifests().join(paper.file).display().to_string(),
+            ])?;
+            if let Err(error) = self.obeyed(number + 1, &testbed, &hub, &load) {
+                if self.interrupted.load(Ordering::Relaxed) {
+                    return Err(error);
+                }
+                problems.push(format!("{error:#}."));
+            }
+            moments.push(moment("Obeyed"));
+            self.narrator.table(&load.snapshot(), &clouds);
+            if !problems.is_empty() {
+                break;
+            }
+        }
+        self.let_run(QUIET_AFTER, &hub, &load)?;
+        let result = block_on(load.stop())??;
+
+        let mut report = Report::new(TITLE, result);
+        report.moments = moments;
+        let applications = hub.applications(NAMESPACE)?;
+        report.migrations = hub
+            .migrations(NAMESPACE)?
+            .iter()
+            .map(MigrationReport::from)
+            .collect();
+        report.placements = judge::placements(&applications);
+        report.problems.extend(problems);
+        judge::judge(&mut report, &applications, &testbed)?;
+        let files = report.write(&folder())?;
+        Ok(Told { report, files })
+    }
+
+    /// Does what platform team and application teams do, with files that a user can read and apply again.
+    fn set_up(&self, testbed: &Testbed, hub: &Hub) -> Result<()> {
+        let applications: Result<Vec<String>> = CAST
+            .iter()
+            .map(|role| Ok(serde_yaml::to_string(&role.asked().object()?)?))
+            .collect();
+        let files = [
+            ("1-providers.yaml", fleet::providers()?),
+            ("2-secrets.yaml", fleet::secrets(testbed)?),
+            ("3-clusters.yaml", fleet::clusters()?),
+            (
+                "4-applications.yaml",
+                format!("{}---\n{}", fleet::namespace(NAMESPACE)?, applications?.join("---\n")),
+            ),
+        ];
+        let folder = manifests();
+        for (name, text) in &files {
+            write(&folder.join(name), text)?;
+        }
+        for paper in &PAPERS {
+            write(&folder.join(paper.file), paper.policy)?;
+        }
+        self.narrator.chapter(&format!(
+            "Providers, clusters and six applications are declared; all of it in {}",
+            folder.display()
+        ));
+        for (name, _) in &files {
+            let file = folder.join(name).display().to_string();
+            testbed.hub().kubectl(&["apply", "--filename", &file])?;
+            self.narrator.say("hub", &format!("kubectl apply --filename {name}"));
+        }
+        let edge = Edge::new(&testbed.edge_url());
+        self.until("All applications serve", || {
+            let unrest = self.unrest(hub, 0)?;
+            Ok(unrest.or_else(|| CAST.iter().find_map(|role| edge.silence(&role.host()))))
+        })?;
+        self.narrator.say("games", "all six applications serve through the edge");
+        Ok(())
+    }
+
+    /// Waits until the papers signed so far are obeyed and everything is at rest, telling what happens.
+    fn obeyed(
+        &mut self,
+        papers: usize,
+        testbed: &Testbed,
+        hub: &Hub,
+        load: &LoadGenerator,
+    ) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            self.check_interrupted()?;
+            let migrations = self.look(hub, load)?;
+            let shifting = |migration: &Migration| {
+                let status = migration.status.as_ref();
+                status.and_then(|status| status.step) == Some(MigrationStep::Shift)
+            };
+            if !self.columns_shown && migrations.iter().any(shifting) {
+                self.columns_shown = true;
+                self.show_columns(testbed)?;
+            }
+            let open = migrations
+                .iter()
+                .find(|migration| outcome(migration).is_none())
+                .map(|migration| format!("{} is under way", migration.spec.application));
+            let Some(seen) = self.unrest(hub, papers)?.or(open) else {
+                return Ok(());
+            };
+            if started.elapsed() > PATIENCE {
+                bail!(
+                    "the policy is not obeyed after {} s: {seen}",
+                    PATIENCE.as_secs()
+                );
+            }
+            sleep(LOOK_EVERY);
+        }
+    }
+
+    /// What a user sees in the middle of it.
+    fn show_columns(&self, testbed: &Testbed) -> Result<()> {
+        let arguments = ["--namespace", NAMESPACE, "get", "gapp,migrations"];
+        let shown = testbed.hub().kubectl(&arguments)?;
+        eprintln!("\n          $ kubectl {}", arguments.join(" "));
+        for line in shown.lines() {
+            eprintln!("          {line}");
+        }
+        eprintln!();
+        Ok(())
+    }
+
+    /// Why an application is not at rest where it has to be once that many papers are obeyed.
+    fn unrest(&self, hub: &Hub, papers: usize) -> Result<Option<String>> {
+        let applications = hub.applications(NAMESPACE)?;
+        let unrest = CAST.iter().find_map(|role| {
+            let application = applications
+                .iter()
+                .find(|application| application.metadata.name.as_deref() == Some(role.name()));
+            let why = match application {
+                Some(application) => unrest(application, role.place(papers)),
+                None => Some("the hub does not have it".to_owned()),
+            };
+            why.map(|why| format!("{}: {why}", role.name()))
+        });
+        Ok(unrest)
+    }
+
+    fn let_run(&mut self, time: Duration, hub: &Hub, load: &LoadGenerator) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < time {
+            self.check_interrupted()?;
+            self.look(hub, load)?;
+            sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Tells what is new.
+    fn look(&mut self, hub: &Hub, load: &LoadGenerator) -> Result<Vec<Migration>> {
+        let migrations = hub.migrations(NAMESPACE)?;
+        self.narrator.moves(&migrations);
+        self.narrator.load_now_and_then(&load.snapshot());
+        Ok(migrations)
+    }
+
+    /// Waits until `obstacle` sees none any more.
+    fn until(&self, what: &str, mut obstacle: impl FnMut() -> Result<Option<String>>) -> Result<()> {
+        let started = Instant::now();
+        while let Some(seen) = obstacle()? {
+            self.check_interrupted()?;
+            if started.elapsed() > PATIENCE {
+                bail!("{what}: not within {} s: {seen}", PATIENCE.as_secs());
+            }
+            sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    fn check_interrupted(&self) -> Result<()> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+}
+
+fn manifests() -> PathBuf {
+    folder().join("manifests")
+}
+
+/// Writes a file that only its owner can read: some hold credentials.
+fn write(file: &Path, text: &str) -> Result<()> {
+    let context = || format!("write {}", file.display());
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).with_context(context)?;
+    }
+    fs::write(file, text).with_context(context)?;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).with_context(context)
+}
+
+fn moment(label: &str) -> Moment {
+    Moment {
+        time: Timestamp::now(),
+        label: label.to_owned(),
+    }
+}
+
+/// Waits for a future on a thread that has no runtime.
+pub fn block_on<F: Future>(future: F) -> Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start a runtime")?;
+    Ok(runtime.block_on(future))
+}
