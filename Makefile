@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 .PHONY: test generate fmt lint
-.PHONY: help up down prerequisites upstream games operator testbed test-testbed
+.PHONY: help demo up down prerequisites upstream games operator testbed test-testbed
 
 TESTBED := target/debug/testbed
 # Static, so that the program is an image by itself; a target folder of its own keeps the flag away from the rest.
@@ -12,6 +12,10 @@ GAMES_TARGET := x86_64-unknown-linux-gnu
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: upstream games operator ## Tell the story: a banned provider is emptied under load (KEEP=1 leaves the clusters up)
+	@cargo build --release $(if $(wildcard target/release/demo),--quiet) --package flambeau-scenarios
+	@target/release/demo
 
 up: upstream games $(if $(findstring --without-operator,$(UP)),,operator) ## Bring up four clusters, the edge and the operator (options in UP, see UP=--help)
 	@$(TESTBED) up $(UP)
