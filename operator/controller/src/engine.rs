@@ -1,7 +1,7 @@
 //! The loop: observe -> decide -> act -> report, whenever something changed.
 
 use crate::{
-    act::{Actor, HubWrites, Work},
+    act::{ActError, Actor, HubWrites, Work},
     dirty::Dirty,
     edge::Edge,
     hub::Hub,
@@ -149,6 +149,13 @@ impl<E: Edge> Engine<E> {
             let lane = work.lane();
             match actor.perform(work).await {
                 Ok(()) => held.succeed(),
+                Err(ActError::Member(error)) => {
+                    // Members keep their own pace, and ask for a plan when
+                    // the next attempt is due.
+                    tracing::debug!(?lane, %error, "the member has not taken this yet");
+                    held.succeed();
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(?lane, %error, "work is not done yet, it is tried again");
                     drop(held);

@@ -5,7 +5,7 @@ use crate::{
     act::{Actor, Finalizer, Work, tell_application, tell_migration},
     convert,
     edge::Edge,
-    hub::{ApplicationEntry, Hub},
+    hub::{ApplicationEntry, Hub, MigrationEntry},
     members::Members,
     report,
 };
@@ -17,7 +17,8 @@ use flambeau_planner::{
     ApplicationPlan, Plan,
     desired::Copy,
     fleet::Decision,
-    model::{Application, ApplicationKey, Kind, Name, Role, Snapshot},
+    migration,
+    model::{Application, ApplicationKey, Kind, MigrationRecord, Name, Role, Snapshot},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -255,41 +256,53 @@ impl<E: Edge> Due<'_, E> {
     }
 
     fn migrations(&self) -> Vec<Work> {
-        let mut work = Vec::new();
+        let planned = self.plan.applications.iter().flat_map(|application| {
+            let namespace = &application.key.namespace;
+            application.migrations.iter().map(move |(name, record)| {
+                let key = ApplicationKey {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                };
+                (key, record)
+            })
+        });
         self.hub.migrations.read(|entries| {
-            for planned in &self.plan.applications {
-                for (name, record) in &planned.migrations {
-                    let key = ApplicationKey {
-                        namespace: planned.key.namespace.clone(),
-                        name: name.clone(),
-                    };
-                    let Some(entry) = entries.get(&key) else {
-                        continue;
-                    };
-                    let status = convert::migration_status(
-                        record,
-                        &entry.status,
-                        entry.meta.generation,
-                        entry.spec.pause,
-                        self.now,
-                    );
-                    if status != *entry.status {
-                        work.push(Work::Migration {
-                            happenings: tell_migration(
-                                &key,
-                                &entry.meta.uid,
-                                &entry.status,
-                                &status,
-                            ),
-                            key,
-                            meta: entry.meta.clone(),
-                            status: Box::new(status),
-                        });
-                    }
+            let mut work: Vec<Work> = planned
+                .filter_map(|(key, record)| self.migration(&key, entries.get(&key)?, record))
+                .collect();
+            for (key, entry) in entries.iter().filter(|(_, entry)| !entry.record.done()) {
+                let application = ApplicationKey {
+                    namespace: key.namespace.clone(),
+                    name: entry.spec.application.as_str().into(),
+                };
+                if self.hub.applications.get(&application).is_none() {
+                    let over = migration::without_application(&entry.record, self.now);
+                    work.extend(self.migration(key, entry, &over));
                 }
             }
-        });
-        work
+            work
+        })
+    }
+
+    fn migration(
+        &self,
+        key: &ApplicationKey,
+        entry: &MigrationEntry,
+        record: &MigrationRecord,
+    ) -> Option<Work> {
+        let status = convert::migration_status(
+            record,
+            &entry.status,
+            entry.meta.generation,
+            entry.spec.pause,
+            self.now,
+        );
+        (status != *entry.status).then(|| Work::Migration {
+            happenings: tell_migration(key, &entry.meta.uid, &entry.status, &status),
+            key: key.clone(),
+            meta: entry.meta.clone(),
+            status: Box::new(status),
+        })
     }
 
     /// Copies of applications that were deleted while a cluster did not

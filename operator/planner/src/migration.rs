@@ -97,6 +97,17 @@ fn hold(record: &mut MigrationRecord, verdicts: Vec<Verdict>) {
     }
 }
 
+/// What to record about a move whose application does not exist: it is over.
+pub fn without_application(record: &MigrationRecord, now: Timestamp) -> MigrationRecord {
+    let mut record = record.clone();
+    if !record.done() {
+        let message = "no GamesApplication of that name exists in the namespace".to_owned();
+        record.abort_reason = Some((Reason::ApplicationGone, message));
+        finish(&mut record, Outcome::Aborted, now);
+    }
+    record
+}
+
 /// Whether the record blames the target, so that it is avoided for a while.
 pub fn blames_target(record: &MigrationRecord) -> bool {
     matches!(

@@ -390,6 +390,9 @@ pub struct EdgeObservation {
     pub weights: BTreeMap<Name, u8>,
     /// The edge confirmed the route as written.
     pub acknowledged: bool,
+    /// What keeps requests from the application at the edge, if anything is
+    /// known to.
+    pub problem: Option<String>,
     /// Requests open at a cluster; no entry when the edge does not say.
     pub open_requests: BTreeMap<Name, u64>,
     /// Requests answered and failed at a cluster during the current stage; no

@@ -137,6 +137,8 @@ reasons! {
     TargetLost,
     /// The edge has not confirmed the weights yet.
     RouteNotAcknowledged,
+    /// Requests cannot reach the application through the edge.
+    EdgeProblem,
     /// Requests that go to the target fail.
     TargetErrors,
     /// The stage is not over yet.

@@ -335,6 +335,9 @@ fn ready(
             format!("the service on {} has no ready endpoint", active.cluster),
         );
     }
+    if let Some(problem) = &application.edge.problem {
+        return Condition::new(Truth::False, Reason::EdgeProblem, problem.clone());
+    }
     Condition::new(
         Truth::True,
         Reason::Serving,
@@ -441,8 +444,8 @@ fn stalled(application: &Application, decision: &Decision, ready: &Condition) ->
     if let Some((reason, message)) = decision.obstacle() {
         return Condition::new(Truth::True, reason, message);
     }
-    if ready.reason == Reason::ObjectRefused {
-        return Condition::new(Truth::True, Reason::ObjectRefused, ready.message.clone());
+    if matches!(ready.reason, Reason::ObjectRefused | Reason::EdgeProblem) {
+        return Condition::new(Truth::True, ready.reason, ready.message.clone());
     }
     Condition::new(Truth::False, Reason::Settled, "")
 }

@@ -326,6 +326,7 @@ impl Edge for GatewayEdge {
         let weights = self.0.store.weights(key, &route);
         let requests = self.0.poller.requests(key);
         EdgeObservation {
+            problem: self.problem(key),
             weights,
             acknowledged: route.acknowledged,
             open_requests: requests.open,

@@ -66,11 +66,13 @@ pub(super) fn route_acknowledged(context: &Context<'_>) -> Verdict {
     if !context.application.spec.traffic || (written && context.application.edge.acknowledged) {
         return pass(GATE);
     }
-    wait(
-        GATE,
-        Reason::RouteNotAcknowledged,
-        "the edge has not confirmed the weights yet",
-    )
+    wait(GATE, Reason::RouteNotAcknowledged, not_confirmed(context))
+}
+
+/// What the edge says is wrong, or that it has said nothing yet.
+fn not_confirmed(context: &Context<'_>) -> String {
+    let problem = context.application.edge.problem.clone();
+    problem.unwrap_or_else(|| "the edge has not confirmed the weights yet".to_owned())
 }
 
 pub(super) fn stage_elapsed(context: &Context<'_>) -> Verdict {
@@ -197,11 +199,7 @@ pub(super) fn traffic_back(context: &Context<'_>) -> Verdict {
     let edge = &context.application.edge;
     let back = context.weight(&context.migration.to) == 0 && edge.acknowledged;
     if !back {
-        return wait(
-            GATE,
-            Reason::RouteNotAcknowledged,
-            "the edge has not confirmed the weights yet",
-        );
+        return wait(GATE, Reason::RouteNotAcknowledged, not_confirmed(context));
     }
     if edge.open_requests.get(&context.migration.to) == Some(&0)
         || context.step_elapsed() >= ABORT_DRAIN

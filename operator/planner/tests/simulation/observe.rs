@@ -248,6 +248,7 @@ fn edge(world: &World, key: &ApplicationKey) -> EdgeObservation {
         failed: if failing { 10 } else { 0 },
     };
     EdgeObservation {
+        problem: None,
         weights: route.written.clone(),
         acknowledged: route.acknowledged_at <= world.second,
         open_requests: route.open.clone(),
