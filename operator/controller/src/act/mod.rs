@@ -163,6 +163,9 @@ pub enum ActError {
     /// A member did not take a write.
     #[error("member: {0}")]
     Member(#[from] MemberError),
+    /// A member could not be read right before an irreversible step.
+    #[error("member cannot be read: {0}")]
+    Reread(MemberError),
     /// The edge did not take a write.
     #[error("edge: {0}")]
     Edge(#[from] EdgeError),
@@ -370,7 +373,11 @@ impl<E: Edge> Actor<E> {
         }
         self.members.erase(cluster, key, kinds).await?;
         let gone = self.hub.applications.get(key).is_none();
-        if gone && self.members.verify_absent(cluster, key, kinds).await? {
+        if !gone {
+            return Ok(());
+        }
+        let absent = self.members.verify_absent(cluster, key, kinds).await;
+        if absent.map_err(ActError::Reread)? {
             self.erased().insert((cluster.clone(), key.clone()));
         }
         Ok(())
@@ -460,7 +467,8 @@ impl<E: Edge> Actor<E> {
         else {
             return Err(not_confirmed("no other copy is recorded as active"));
         };
-        if self.members.serves(&active.cluster, key).await? {
+        let serves = self.members.serves(&active.cluster, key).await;
+        if serves.map_err(ActError::Reread)? {
             Ok(())
         } else {
             Err(not_confirmed("the active copy is not ready"))
