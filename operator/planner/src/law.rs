@@ -140,6 +140,15 @@ impl LawBook {
     }
 }
 
+impl LawBook {
+    /// The same for every cluster of the fleet, in the order of their names.
+    pub fn row(&self, sensitivity: Sensitivity) -> impl Iterator<Item = &Judgement> {
+        self.judgements
+            .values()
+            .map(move |row| &*row[sensitivity as usize])
+    }
+}
+
 fn governing<'a>(
     in_force: &'a [&'a Policy],
     sensitivity: Sensitivity,

@@ -2,7 +2,7 @@
 
 use crate::{
     Reason, desired,
-    law::LawBook,
+    law::{Judgement, LawBook},
     model::{Application, Cluster, Name, Reach, Snapshot},
 };
 use jiff::Timestamp;
@@ -53,13 +53,12 @@ pub fn consider(
     let mut candidates: Vec<Candidate> = snapshot
         .clusters
         .values()
-        .map(|cluster| candidate(application, cluster, active, snapshot, law, now))
+        .zip(law.row(application.spec.sensitivity))
+        .map(|(cluster, judgement)| {
+            candidate(application, cluster, active, judgement, snapshot, now)
+        })
         .collect();
-    let chosen = candidates
-        .iter()
-        .filter(|candidate| candidate.eligible)
-        .min_by_key(|candidate| score(application, &candidate.cluster, load))
-        .map(|candidate| candidate.cluster.clone());
+    let chosen = select(application, &candidates, load);
     if candidates
         .iter()
         .any(|candidate| candidate.reason == Reason::ClusterNotObserved)
@@ -80,11 +79,9 @@ pub fn consider(
         };
         return (choice, candidates);
     };
-    for candidate in &mut candidates {
-        if candidate.cluster == chosen {
-            candidate.reason = Reason::Chosen;
-        }
-    }
+    let candidate = &mut candidates[chosen];
+    candidate.reason = Reason::Chosen;
+    let chosen = candidate.cluster.clone();
     (Choice::Cluster(chosen), candidates)
 }
 
@@ -92,14 +89,14 @@ fn candidate(
     application: &Application,
     cluster: &Cluster,
     active: Option<&Name>,
+    judgement: &Judgement,
     snapshot: &Snapshot,
-    law: &LawBook,
     now: Timestamp,
 ) -> Candidate {
     let refusal = if active == Some(&cluster.name) {
         Some((Reason::AlreadyThere, String::new()))
     } else {
-        refusal(application, cluster, snapshot, law, now)
+        refusal(application, cluster, judgement, snapshot, now)
     };
     let eligible = refusal.is_none();
     let (reason, message) = refusal.unwrap_or((Reason::Eligible, String::new()));
@@ -112,14 +109,14 @@ fn candidate(
 }
 
 /// Why an application may not be placed on a cluster now; the law first.
-pub fn refusal(
+fn refusal(
     application: &Application,
     cluster: &Cluster,
+    judgement: &Judgement,
     snapshot: &Snapshot,
-    law: &LawBook,
     now: Timestamp,
 ) -> Option<(Reason, String)> {
-    unlawful(application, &cluster.name, law)
+    objection(judgement)
         .or_else(|| unavailable(cluster))
         .or_else(|| kind_not_served(application, cluster))
         .or_else(|| not_clean(application, &cluster.name, snapshot))
@@ -132,7 +129,11 @@ pub fn unlawful(
     cluster: &str,
     law: &LawBook,
 ) -> Option<(Reason, String)> {
-    let finding = law.judge(cluster, application.spec.sensitivity).refusal()?;
+    objection(law.judge(cluster, application.spec.sensitivity))
+}
+
+fn objection(judgement: &Judgement) -> Option<(Reason, String)> {
+    let finding = judgement.refusal()?;
     Some((
         finding.reason,
         format!("policy {}: {}", finding.policy, finding.message),
@@ -232,16 +233,16 @@ fn recently_failed(
 
 /// Preference first, then the cluster with the fewest applications, then the
 /// name, so that the same fleet always gives the same choice.
-fn score<'a>(
-    application: &Application,
-    cluster: &'a Name,
-    load: &Load,
-) -> (usize, usize, &'a Name) {
-    let preference = application
-        .spec
-        .preferred
-        .iter()
-        .position(|preferred| preferred == cluster)
-        .unwrap_or(usize::MAX);
-    (preference, load.get(cluster).copied().unwrap_or(0), cluster)
+fn select(application: &Application, candidates: &[Candidate], load: &Load) -> Option<usize> {
+    let preferred = application.spec.preferred.iter().find_map(|name| {
+        candidates
+            .binary_search_by(|candidate| candidate.cluster.cmp(name))
+            .ok()
+            .filter(|&index| candidates[index].eligible)
+    });
+    preferred.or_else(|| {
+        (0..candidates.len())
+            .filter(|&index| candidates[index].eligible)
+            .min_by_key(|&index| load.get(&candidates[index].cluster).copied().unwrap_or(0))
+    })
 }

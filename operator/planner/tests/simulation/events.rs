@@ -346,6 +346,9 @@ pub fn calm(world: &mut World, all_clusters: &[Arc<Cluster>]) {
         if world.random.percent(70) {
             set_link(world, &cluster.name, Link::Up);
         }
+        if let Some(member) = world.members.get_mut(&cluster.name) {
+            member.disturbed = world.second;
+        }
     }
     law_rests(world);
     let second = world.second;

@@ -340,8 +340,10 @@ pub fn weights(
     Ok(())
 }
 
-/// No request fails, unless the copy failed by itself.
-pub fn serving(world: &World) -> Result<(), Broken> {
+/// No request fails, unless the copy failed by itself, or is lost and nobody
+/// may write it again.
+pub fn serving(world: &mut World) -> Result<(), Broken> {
+    let mut lost = Vec::new();
     for (key, application) in &world.applications {
         let Some(route) = world.edge.get(key) else {
             continue;
@@ -349,20 +351,23 @@ pub fn serving(world: &World) -> Result<(), Broken> {
         if application.deleting || !application.spec.traffic || !application.served {
             continue;
         }
-        for (cluster, weight) in &route.effective {
-            let failing = *weight > 0 && !world.answers(key, cluster);
-            let excused = world.disturbed(key, cluster) || lost_for_good(world, key, cluster);
-            if failing && !excused {
-                let truth = world
-                    .members
-                    .get(cluster)
-                    .and_then(|member| member.copies.get(key));
+        let failing = route
+            .effective
+            .iter()
+            .filter(|(cluster, weight)| **weight > 0 && !world.answers(key, cluster));
+        for (cluster, weight) in failing {
+            if lost_for_good(world, key, cluster) {
+                lost.push(cluster.clone());
+            } else if !world.disturbed(key, cluster) {
                 let known = route.endpoints.get(cluster).unwrap_or(&0);
-                let what = format!(
-                    "{key}: {weight} % at {cluster}, {known} endpoints at the edge, {truth:?}"
-                );
+                let what = format!("{key}: {weight} % at {cluster}, {known} endpoints known");
                 broken("no failed request", what)?;
             }
+        }
+    }
+    for cluster in lost {
+        if let Some(member) = world.members.get_mut(&cluster) {
+            member.disturbed = world.second;
         }
     }
     Ok(())

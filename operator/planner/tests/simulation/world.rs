@@ -186,7 +186,9 @@ impl World {
 
     /// Whether a copy failed by itself so recently that nobody could help it.
     pub fn disturbed(&self, key: &ApplicationKey, cluster: &Name) -> bool {
-        let Some(member) = self.members.get(cluster) else {
+        // Nobody looks at a cluster that was taken out of the fleet.
+        let watched = self.clusters.contains_key(cluster);
+        let Some(member) = self.members.get(cluster).filter(|_| watched) else {
             return true;
         };
         let flapping = member
