@@ -86,6 +86,7 @@ impl Hierarchies {
                     .with_context(|| format!("create control group {}", folder.display()))?;
                 inherit_cpuset(&parent, &folder)?;
             }
+            give_pods_their_share(hierarchy)?;
         }
         Ok(())
     }
@@ -99,6 +100,21 @@ impl Hierarchies {
             .iter()
             .try_for_each(|hierarchy| remove_tree(&hierarchy.join(name)))
     }
+}
+
+/// Gives all pods together as much of the processors as they ask for.
+///
+/// The kernel weighs the group of all pods against every single other process. With the default weight, two compilers
+/// are enough to starve thirty pods, and requests time out that no cluster would lose on machines of its own.
+fn favour(folder: &Path) -> Result<()> {
+    // The weights of version 1 (default 1024) and version 2 (default 100, at most 10000).
+    for (file, weight) in [("cpu.shares", "65536"), ("cpu.weight", "6400")] {
+        let path = folder.join(file);
+        if path.exists() {
+            fs::write(&path, weight).with_context(|| format!("write {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// A group in the unified hierarchy.
@@ -193,6 +209,18 @@ fn pass_controllers_on(parent: &Path) -> Result<()> {
     let file = parent.join("cgroup.subtree_control");
     fs::write(&file, wanted.join(" "))
         .with_context(|| format!("write {} to {}", wanted.join(" "), file.display()))
+}
+
+/// In the version 1 cpu hierarchy only pods are in groups, while every thread of the control planes and of the edge
+/// counts by itself: on machines of their own, pods of three clusters would not count as one thread together.
+fn give_pods_their_share(hierarchy: &Path) -> Result<()> {
+    /// Sixteen times the share of one thread.
+    const SHARES: &str = "16384";
+    let file = hierarchy.join(ROOT).join("cpu.shares");
+    if !file.exists() {
+        return Ok(());
+    }
+    fs::write(&file, SHARES).with_context(|| format!("write {SHARES} to {}", file.display()))
 }
 
 /// A new group of the version 1 cpuset hierarchy has no processors and takes no process until it is given some.
