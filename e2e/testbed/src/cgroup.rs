@@ -102,21 +102,6 @@ impl Hierarchies {
     }
 }
 
-/// Gives all pods together as much of the processors as they ask for.
-///
-/// The kernel weighs the group of all pods against every single other process. With the default weight, two compilers
-/// are enough to starve thirty pods, and requests time out that no cluster would lose on machines of its own.
-fn favour(folder: &Path) -> Result<()> {
-    // The weights of version 1 (default 1024) and version 2 (default 100, at most 10000).
-    for (file, weight) in [("cpu.shares", "65536"), ("cpu.weight", "6400")] {
-        let path = folder.join(file);
-        if path.exists() {
-            fs::write(&path, weight).with_context(|| format!("write {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
 /// A group in the unified hierarchy.
 #[derive(Clone, Debug)]
 pub struct Group {
