@@ -297,14 +297,20 @@ fn grant_moves(snapshot: &Snapshot, law: &LawBook, needs: &mut [Need]) {
         .filter_map(|&index| Some((index, dependency(&snapshot.applications[index], &leaving)?)))
         .collect();
     // Applications that wait for each other in a circle would wait for ever.
-    let circular = under_way == 0 && !waiting.is_empty() && blocked.len() == waiting.len();
-    for (rank, &index) in waiting.iter().enumerate() {
+    let freed = if under_way == 0 && blocked.len() == waiting.len() {
+        waiting
+            .iter()
+            .copied()
+            .find(|&index| waits_for_itself(index, snapshot, &blocked))
+    } else {
+        None
+    };
+    for &index in &waiting {
         let application = &snapshot.applications[index];
         let Decision::WaitForBudget { to } = needs[index].decision.clone() else {
             continue;
         };
-        let freed = circular && rank == 0;
-        if let (Some(dependency), false) = (blocked.get(&index), freed) {
+        if let (Some(dependency), false) = (blocked.get(&index), freed == Some(index)) {
             needs[index].decision = Decision::WaitForDependency {
                 to,
                 dependency: dependency.clone(),
@@ -314,6 +320,31 @@ fn grant_moves(snapshot: &Snapshot, law: &LawBook, needs: &mut [Need]) {
             needs[index].decision = begin(application, to, law);
         }
     }
+}
+
+/// Follows what an application waits for, and what that waits for, until it
+/// comes back or runs in a circle of others.
+fn waits_for_itself(
+    start: usize,
+    snapshot: &Snapshot,
+    blocked: &BTreeMap<usize, ApplicationKey>,
+) -> bool {
+    let applications = &snapshot.applications;
+    let mut at = start;
+    for _ in 0..blocked.len() {
+        let Some(next) = blocked.get(&at).and_then(|key| {
+            applications
+                .iter()
+                .position(|application| application.spec.key == *key)
+        }) else {
+            return false;
+        };
+        if next == start {
+            return true;
+        }
+        at = next;
+    }
+    false
 }
 
 fn dependency(
@@ -492,3 +523,6 @@ fn wake_at(snapshot: &Snapshot, law: &LawBook, now: Timestamp) -> Option<Timesta
         .chain(moves)
         .min()
 }
+
+#[cfg(test)]
+mod tests;

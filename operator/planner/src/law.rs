@@ -411,3 +411,6 @@ fn countries(set: &BTreeSet<Country>) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

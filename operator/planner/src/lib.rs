@@ -21,6 +21,8 @@ pub mod model;
 pub mod placement;
 pub mod reason;
 pub mod status;
+#[cfg(test)]
+mod testing;
 
 pub use fleet::{ApplicationPlan, Plan, plan};
 pub use reason::Reason;

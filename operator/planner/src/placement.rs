@@ -246,3 +246,6 @@ fn select(application: &Application, candidates: &[Candidate], load: &Load) -> O
             .min_by_key(|&index| load.get(&candidates[index].cluster).copied().unwrap_or(0))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 mod act;
 mod events;
 mod fleet;
+mod golden;
 mod observe;
 mod operator;
 #[path = "../support/oracle.rs"]

@@ -24,6 +24,8 @@ pub struct Operator {
     pub views: BTreeMap<Name, MemberView>,
     /// What members and the edge should look like, as last planned.
     pub desired: BTreeMap<ApplicationKey, Desired>,
+    /// Why applications were last told to be stalled.
+    pub told: BTreeMap<ApplicationKey, String>,
     /// Dead until this second.
     pub dead_until: u64,
 }
@@ -62,6 +64,7 @@ impl Operator {
         let snapshot = observe::snapshot(self, world);
         let plan = plan(&snapshot, world.now());
         rules::plan(&snapshot, &plan, world.now())?;
+        self.tell_stalled(world, &plan);
         if self.persist(world, &snapshot, &plan)? {
             self.die(world);
             return Ok(());
@@ -75,6 +78,22 @@ impl Operator {
             self.die(world);
         }
         Ok(())
+    }
+
+    fn tell_stalled(&mut self, world: &mut World, plan: &Plan) {
+        for application in &plan.applications {
+            let key = &application.key;
+            let Decision::Stalled { message, .. } = &application.decision else {
+                self.told.remove(key);
+                continue;
+            };
+            if self.told.get(key) != Some(message) {
+                world
+                    .story
+                    .tell(world.second, || format!("{key} is stalled: {message}"));
+                self.told.insert(key.clone(), message.clone());
+            }
+        }
     }
 
     /// Stores what the plan asks to record, one write after the other, in any
