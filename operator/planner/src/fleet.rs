@@ -131,11 +131,7 @@ pub struct Plan {
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let law = LawBook::new(snapshot, now);
     let mut load = current_load(snapshot);
-    let mut needs: Vec<Need> = snapshot
-        .applications
-        .iter()
-        .map(|application| need(application, snapshot, &law, &mut load, now))
-        .collect();
+    let mut needs = needs(snapshot, &law, &mut load, now);
     grant_moves(snapshot, &law, &mut needs);
     let applications: Vec<ApplicationPlan> = snapshot
         .applications
@@ -151,6 +147,21 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         load,
         wake_at,
     }
+}
+
+/// What every application needs. Each choice adds to the load that the next
+/// one sees, so they are made in the order of the keys, whatever the order of
+/// the snapshot.
+fn needs(snapshot: &Snapshot, law: &LawBook, load: &mut Load, now: Timestamp) -> Vec<Need> {
+    let applications = &snapshot.applications;
+    let mut order: Vec<usize> = (0..applications.len()).collect();
+    order.sort_by_key(|&index| &applications[index].spec.key);
+    let mut needs: Vec<(usize, Need)> = order
+        .into_iter()
+        .map(|index| (index, need(&applications[index], snapshot, law, load, now)))
+        .collect();
+    needs.sort_by_key(|(index, _)| *index);
+    needs.into_iter().map(|(_, need)| need).collect()
 }
 
 /// What an application needs, before the fleet's budget is spent.

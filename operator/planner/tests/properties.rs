@@ -1,0 +1,437 @@
+//! What holds for every fleet.
+
+#[path = "support/oracle.rs"]
+mod oracle;
+
+use flambeau_planner::{
+    Plan,
+    desired::Copy,
+    fleet::Decision,
+    model::{
+        Application, ApplicationKey, ApplicationRecord, ApplicationSpec, Certification,
+        CertificationRule, Cluster, CopyObservation, Country, Criticality, EdgeObservation,
+        JurisdictionFact, Name, Placement, Policy, Provider, Reach, Role, Sensitivity, Settings,
+        Snapshot, Strategy as Pace,
+    },
+    plan,
+};
+use jiff::{SignedDuration, Timestamp};
+use oracle::lawful;
+use proptest::{collection::vec, prelude::*, sample::select};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+const NOW: Timestamp = Timestamp::constant(1_770_400_800, 0);
+const CLUSTERS: [&str; 4] = ["north", "south", "east", "west"];
+
+fn time(seconds: i64) -> Timestamp {
+    NOW.checked_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(NOW)
+}
+
+fn country() -> impl Strategy<Value = Country> {
+    select(vec!["CN", "DE", "FR", "US"]).prop_filter_map("a country", Country::new)
+}
+
+fn countries() -> impl Strategy<Value = BTreeSet<Country>> {
+    vec(country(), 1..3).prop_map(|list| list.into_iter().collect())
+}
+
+fn provider(name: &'static str) -> impl Strategy<Value = Provider> {
+    let certification = (-5..5i64, any::<bool>()).prop_map(|(until, everywhere)| Certification {
+        scheme: "SecNumCloud".to_owned(),
+        level: None,
+        clusters: if everywhere {
+            BTreeSet::new()
+        } else {
+            BTreeSet::from(["north".into()])
+        },
+        valid_until: time(until),
+    });
+    (
+        vec(country(), 0..3),
+        proptest::bool::weighted(0.2),
+        vec(certification, 0..2),
+    )
+        .prop_map(move |(countries, unknown, certifications)| Provider {
+            name: name.into(),
+            jurisdictions: countries
+                .into_iter()
+                .map(|country| JurisdictionFact {
+                    country,
+                    because: "office".to_owned(),
+                })
+                .collect(),
+            unknown: if unknown {
+                vec!["an owner".to_owned()]
+            } else {
+                Vec::new()
+            },
+            certifications,
+        })
+}
+
+fn cluster(name: &'static str) -> impl Strategy<Value = Cluster> {
+    let reach = prop_oneof![
+        8 => Just(Reach::Reachable),
+        1 => Just(Reach::NotObserved),
+        1 => Just(Reach::Unreachable { since: NOW }),
+    ];
+    (
+        proptest::option::weighted(0.9, country()),
+        proptest::bool::weighted(0.1),
+        reach,
+    )
+        .prop_map(move |(residency, cordoned, reach)| Cluster {
+            name: name.into(),
+            provider: name.into(),
+            residency,
+            cordoned,
+            deleting: false,
+            reach,
+            kinds: None,
+        })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    (
+        vec(select(Sensitivity::ALL.to_vec()), 1..4),
+        proptest::option::weighted(0.3, countries()),
+        proptest::option::weighted(0.3, countries()),
+        proptest::option::weighted(0.5, countries()),
+        any::<[bool; 2]>(),
+        proptest::option::of(-2..3i64),
+        proptest::bool::weighted(0.2),
+    )
+        .prop_map(
+            |(sensitivities, residency, allowed, forbidden, flags, from, refuses)| Policy {
+                name: "".into(),
+                sensitivities: sensitivities.into_iter().collect(),
+                residency_allowed: residency,
+                jurisdiction_allowed: allowed,
+                jurisdiction_forbidden: forbidden.unwrap_or_default(),
+                certifications: if flags[0] && flags[1] {
+                    vec![CertificationRule {
+                        scheme: "SecNumCloud".to_owned(),
+                        levels: BTreeSet::new(),
+                    }]
+                } else {
+                    Vec::new()
+                },
+                refused_providers: if refuses {
+                    BTreeSet::from(["east".into()])
+                } else {
+                    BTreeSet::new()
+                },
+                enforce: flags[0] || flags[1],
+                effective_from: from.map(time),
+                complete_by: None,
+                invalid: None,
+            },
+        )
+}
+
+fn copy() -> impl Strategy<Value = CopyObservation> {
+    (
+        proptest::bool::weighted(0.9),
+        0..2usize,
+        0..2usize,
+        0..2usize,
+    )
+        .prop_map(|(observed, present, endpoints, at_edge)| CopyObservation {
+            observed,
+            current: present * 3,
+            declared: 3,
+            present: present * 3,
+            workloads_ready: present * endpoints,
+            workloads: 1,
+            endpoints: present * endpoints,
+            endpoints_at_edge: at_edge,
+            refused: None,
+        })
+}
+
+fn application() -> impl Strategy<Value = Application> {
+    (
+        select(Sensitivity::ALL.to_vec()),
+        proptest::option::weighted(0.8, select(CLUSTERS.to_vec())),
+        proptest::option::weighted(0.3, select(CLUSTERS.to_vec())),
+        vec(copy(), CLUSTERS.len()),
+        vec(0..101u8, 1),
+        any::<[bool; 3]>(),
+    )
+        .prop_map(|(sensitivity, active, retiring, copies, weights, flags)| {
+            let mut placements = Vec::new();
+            let mut put = |cluster: Option<&str>, role| {
+                placements.extend(cluster.map(|cluster| Placement {
+                    cluster: cluster.into(),
+                    role,
+                    epoch: 1,
+                    since: NOW,
+                }));
+            };
+            put(active, Role::Active);
+            put(
+                retiring.filter(|cluster| Some(*cluster) != active),
+                Role::Retiring,
+            );
+            let mut edge = EdgeObservation {
+                acknowledged: flags[0],
+                ..EdgeObservation::default()
+            };
+            for (cluster, weight) in active.iter().zip([100 - weights[0]]) {
+                edge.weights.insert((*cluster).into(), weight);
+            }
+            for cluster in retiring.iter().filter(|_| flags[1]) {
+                edge.weights.entry((*cluster).into()).or_insert(weights[0]);
+            }
+            Application {
+                spec: Arc::new(spec(sensitivity)),
+                deleting: flags[0] && flags[1] && flags[2],
+                record: Arc::new(ApplicationRecord {
+                    epoch: i64::from(active.is_some()),
+                    placements,
+                    ..ApplicationRecord::default()
+                }),
+                copies: CLUSTERS.into_iter().map(Name::from).zip(copies).collect(),
+                edge,
+                migrations: Vec::new(),
+            }
+        })
+}
+
+fn spec(sensitivity: Sensitivity) -> ApplicationSpec {
+    ApplicationSpec {
+        key: ApplicationKey {
+            namespace: "games".into(),
+            name: "".into(),
+        },
+        sensitivity,
+        criticality: Criticality::Important,
+        kinds: BTreeSet::new(),
+        traffic: true,
+        preferred: Vec::new(),
+        strategy: Pace {
+            stages: vec![100],
+            stage: SignedDuration::from_secs(1),
+            soak: SignedDuration::from_secs(1),
+            drain: SignedDuration::from_secs(1),
+            ready_timeout: SignedDuration::from_secs(10),
+        },
+        depends_on: Vec::new(),
+        invalid: None,
+    }
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let clusters = (
+        cluster(CLUSTERS[0]),
+        cluster(CLUSTERS[1]),
+        cluster(CLUSTERS[2]),
+        cluster(CLUSTERS[3]),
+    );
+    let providers = (
+        provider(CLUSTERS[0]),
+        provider(CLUSTERS[1]),
+        provider(CLUSTERS[2]),
+        provider(CLUSTERS[3]),
+    );
+    (
+        clusters,
+        providers,
+        vec(policy(), 0..4),
+        vec(application(), 0..6),
+    )
+        .prop_map(|(clusters, providers, policies, applications)| Snapshot {
+            providers: [providers.0, providers.1, providers.2, providers.3]
+                .into_iter()
+                .map(|provider| (provider.name.clone(), Arc::new(provider)))
+                .collect(),
+            clusters: [clusters.0, clusters.1, clusters.2, clusters.3]
+                .into_iter()
+                .map(|cluster| (cluster.name.clone(), Arc::new(cluster)))
+                .collect(),
+            policies: named(policies),
+            applications: applications
+                .into_iter()
+                .enumerate()
+                .map(|(index, mut application)| {
+                    let name = format!("application-{index}").into();
+                    Arc::make_mut(&mut application.spec).key.name = name;
+                    application
+                })
+                .collect(),
+            settings: Settings::default(),
+        })
+}
+
+fn named(policies: Vec<Policy>) -> BTreeMap<Name, Arc<Policy>> {
+    policies
+        .into_iter()
+        .enumerate()
+        .map(|(index, policy)| {
+            let name: Name = format!("policy-{index}").into();
+            (name.clone(), Arc::new(Policy { name, ..policy }))
+        })
+        .collect()
+}
+
+/// What is decided, by application; reasons may name another policy first.
+fn choices(plan: &Plan) -> BTreeMap<ApplicationKey, String> {
+    plan.applications
+        .iter()
+        .map(|application| {
+            let choice = match &application.decision {
+                Decision::Move {
+                    from,
+                    to,
+                    migration,
+                    ..
+                } => format!("{from} {to} {migration}"),
+                Decision::Stalled { reason, .. } => format!("stalled {reason}"),
+                other => format!("{other:?}"),
+            };
+            (application.key.clone(), choice)
+        })
+        .collect()
+}
+
+/// Applications that the law drives away from where they are.
+fn needed(snapshot: &Snapshot) -> BTreeSet<ApplicationKey> {
+    plan(snapshot, NOW)
+        .applications
+        .iter()
+        .filter(|application| {
+            application
+                .judgement
+                .as_ref()
+                .is_some_and(|judgement| !judgement.lawful())
+        })
+        .map(|application| application.key.clone())
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_choice_is_ever_unlawful(snapshot in snapshot()) {
+        for (application, planned) in snapshot.applications.iter().zip(plan(&snapshot, NOW).applications) {
+            let chosen = match planned.decision {
+                Decision::Place { cluster } => cluster,
+                Decision::Move { to, .. }
+                | Decision::WaitForBudget { to }
+                | Decision::WaitForDependency { to, .. } => to,
+                _ => continue,
+            };
+            prop_assert!(lawful(&snapshot, &chosen, application.spec.sensitivity, NOW));
+            prop_assert_eq!(&snapshot.clusters[&chosen].reach, &Reach::Reachable);
+        }
+    }
+
+    #[test]
+    fn the_planner_reads_the_law_as_it_stands(snapshot in snapshot()) {
+        let law = flambeau_planner::law::LawBook::new(&snapshot, NOW);
+        for cluster in CLUSTERS.iter().chain(["nowhere"].iter()) {
+            for sensitivity in Sensitivity::ALL {
+                let judged = law.judge(cluster, sensitivity).lawful();
+                prop_assert_eq!(judged, lawful(&snapshot, cluster, sensitivity, NOW));
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_policies_does_not_matter(snapshot in snapshot()) {
+        let mut turned = snapshot.clone();
+        turned.policies = named(snapshot.policies.values().rev().map(|policy| (**policy).clone()).collect());
+        prop_assert_eq!(choices(&plan(&snapshot, NOW)), choices(&plan(&turned, NOW)));
+    }
+
+    #[test]
+    fn the_order_of_applications_does_not_matter(snapshot in snapshot()) {
+        let mut turned = snapshot.clone();
+        turned.applications.reverse();
+        prop_assert_eq!(choices(&plan(&snapshot, NOW)), choices(&plan(&turned, NOW)));
+    }
+
+    #[test]
+    fn the_same_snapshot_gives_the_same_plan(snapshot in snapshot()) {
+        let (one, other) = (plan(&snapshot, NOW), plan(&snapshot.clone(), NOW));
+        prop_assert_eq!(format!("{one:?}"), format!("{other:?}"));
+    }
+
+    #[test]
+    fn refusing_an_empty_cluster_drives_nobody_away(snapshot in snapshot(), refused in select(CLUSTERS.to_vec())) {
+        let used = snapshot.applications.iter().any(|application| {
+            application.record.active().is_some_and(|active| &*active.cluster == refused)
+        });
+        prop_assume!(!used);
+        let before = needed(&snapshot);
+        let mut stricter = snapshot;
+        let ban = Policy {
+            name: "ban".into(),
+            sensitivities: Sensitivity::ALL.into_iter().collect(),
+            residency_allowed: None,
+            jurisdiction_allowed: None,
+            jurisdiction_forbidden: BTreeSet::new(),
+            certifications: Vec::new(),
+            refused_providers: BTreeSet::from([refused.into()]),
+            enforce: true,
+            effective_from: None,
+            complete_by: None,
+            invalid: None,
+        };
+        // A newly placed application is not driven away, it goes elsewhere.
+        stricter.applications.retain(|application| application.record.active().is_some());
+        let before: BTreeSet<_> = before
+            .into_iter()
+            .filter(|key| stricter.applications.iter().any(|application| application.spec.key == *key))
+            .collect();
+        stricter.policies.insert("ban".into(), Arc::new(ban));
+        prop_assert_eq!(needed(&stricter), before);
+    }
+
+    #[test]
+    fn a_copy_goes_only_when_it_is_not_needed(snapshot in snapshot()) {
+        for (application, planned) in snapshot.applications.iter().zip(plan(&snapshot, NOW).applications) {
+            if application.deleting {
+                continue;
+            }
+            let active = application.record.active().map(|active| active.cluster.clone());
+            let served = active.as_ref().is_some_and(|active| snapshot.serves(application, active));
+            for (cluster, copy) in &planned.desired.copies {
+                if *copy != Copy::Absent {
+                    continue;
+                }
+                let seen = &application.copies[cluster];
+                prop_assert_ne!(Some(cluster), active.as_ref());
+                prop_assert!(served || (seen.observed && seen.endpoints == 0));
+                prop_assert!(application.edge.acknowledged);
+                prop_assert_eq!(application.edge.weights.get(cluster).copied().unwrap_or(0), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn the_budget_is_never_exceeded(snapshot in snapshot()) {
+        let moving = plan(&snapshot, NOW)
+            .applications
+            .iter()
+            .filter(|application| matches!(application.decision, Decision::Move { .. }))
+            .count();
+        prop_assert!(moving <= snapshot.settings.concurrent_moves);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_forgotten(snapshot in snapshot()) {
+        for (application, planned) in snapshot.applications.iter().zip(plan(&snapshot, NOW).applications) {
+            for placement in &application.record.placements {
+                let known = snapshot.reaches(&placement.cluster)
+                    && application.copies[&placement.cluster].absent();
+                prop_assert!(known || planned.record.on(&placement.cluster).is_some());
+            }
+        }
+    }
+}
