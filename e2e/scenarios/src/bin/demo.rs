@@ -34,7 +34,8 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    let keep = arguments.keep || std::env::var("KEEP").is_ok_and(|keep| !["", "0"].contains(&keep.as_str()));
+    let keep = arguments.keep
+        || std::env::var("KEEP").is_ok_and(|keep| !["", "0"].contains(&keep.as_str()));
     thread::spawn(watch_interrupts);
     let told = Story::new(&INTERRUPTED).tell(Progress::start());
     let interrupted = INTERRUPTED.load(Ordering::Relaxed);
@@ -61,7 +62,11 @@ fn finish(told: Result<Told>) -> ExitCode {
     match told {
         Ok(told) => {
             println!("\n{}", told.report.summary());
-            println!("{}\n{}", told.files.html.display(), told.files.json.display());
+            println!(
+                "{}\n{}",
+                told.files.html.display(),
+                told.files.json.display()
+            );
             if told.report.passed() {
                 return ExitCode::SUCCESS;
             }
@@ -87,7 +92,9 @@ fn watch_interrupts() {
     let once = || block_on(ctrl_c()).and_then(|result| result.map_err(|error| anyhow!(error)));
     if once().is_ok() {
         INTERRUPTED.store(true, Ordering::Relaxed);
-        eprintln!("\nInterrupted: everything is taken down; a second interrupt leaves it to `make down`.");
+        eprintln!(
+            "\nInterrupted: everything is taken down; a second interrupt leaves it to `make down`."
+        );
     }
     if once().is_ok() {
         std::process::exit(130);

@@ -125,7 +125,9 @@ fn wrong_moves(role: &Role, migrations: &[MigrationReport]) -> Vec<String> {
 
 /// Answers from a cloud where the application never was.
 fn wrong_answers(role: &Role, report: &Report) -> Vec<String> {
-    let allowed: Vec<&str> = (0..=PAPERS.len()).map(|papers| role.place(papers)).collect();
+    let allowed: Vec<&str> = (0..=PAPERS.len())
+        .map(|papers| role.place(papers))
+        .collect();
     let application = report
         .applications
         .iter()

@@ -83,7 +83,11 @@ impl<'a> Story<'a> {
         let hub = Hub::new(testbed.hub())?;
         self.set_up(&testbed, &hub)?;
 
-        let clouds: Vec<&str> = testbed.members().iter().map(|member| member.name()).collect();
+        let clouds: Vec<&str> = testbed
+            .members()
+            .iter()
+            .map(|member| member.name())
+            .collect();
         let config = LoadConfig::games(&testbed.edge_url(), DOMAIN, &clouds, STREAMS);
         self.narrator.chapter(&format!(
             "{} requests a second, and {STREAMS} streams of results",
@@ -95,7 +99,8 @@ impl<'a> Story<'a> {
         self.let_run(QUIET_BEFORE, &hub, &load)?;
         self.narrator.table(&load.snapshot(), &clouds);
         for (number, paper) in PAPERS.iter().enumerate() {
-            self.narrator.chapter(&format!("A paper is signed. {}", paper.says));
+            self.narrator
+                .chapter(&format!("A paper is signed. {}", paper.says));
             moments.push(moment(&format!("Signed: {}", paper.says)));
             testbed.hub().kubectl(&[
                 "apply",
@@ -144,7 +149,11 @@ impl<'a> Story<'a> {
             ("3-clusters.yaml", fleet::clusters()?),
             (
                 "4-applications.yaml",
-                format!("{}---\n{}", fleet::namespace(NAMESPACE)?, applications?.join("---\n")),
+                format!(
+                    "{}---\n{}",
+                    fleet::namespace(NAMESPACE)?,
+                    applications?.join("---\n")
+                ),
             ),
         ];
         let folder = manifests();
@@ -161,14 +170,16 @@ impl<'a> Story<'a> {
         for (name, _) in &files {
             let file = folder.join(name).display().to_string();
             testbed.hub().kubectl(&["apply", "--filename", &file])?;
-            self.narrator.say("hub", &format!("kubectl apply --filename {name}"));
+            self.narrator
+                .say("hub", &format!("kubectl apply --filename {name}"));
         }
         let edge = Edge::new(&testbed.edge_url());
         self.until("All applications serve", || {
             let unrest = self.unrest(hub, 0)?;
             Ok(unrest.or_else(|| CAST.iter().find_map(|role| edge.silence(&role.host()))))
         })?;
-        self.narrator.say("games", "all six applications serve through the edge");
+        self.narrator
+            .say("games", "all six applications serve through the edge");
         Ok(())
     }
 
@@ -256,7 +267,11 @@ impl<'a> Story<'a> {
     }
 
     /// Waits until `obstacle` sees none any more.
-    fn until(&self, what: &str, mut obstacle: impl FnMut() -> Result<Option<String>>) -> Result<()> {
+    fn until(
+        &self,
+        what: &str,
+        mut obstacle: impl FnMut() -> Result<Option<String>>,
+    ) -> Result<()> {
         let started = Instant::now();
         while let Some(seen) = obstacle()? {
             self.check_interrupted()?;

@@ -127,7 +127,10 @@ impl Narrator {
             .iter()
             .map(|cloud| format!("{:>12}", format!("{cloud}/s")))
             .collect();
-        eprintln!("\n          {:<14}{:>9}{:>8}{header}", "APPLICATION", "SENT", "FAILED");
+        eprintln!(
+            "\n          {:<14}{:>9}{:>8}{header}",
+            "APPLICATION", "SENT", "FAILED"
+        );
         for application in &load.applications {
             let cells: String = clouds
                 .iter()
