@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: test generate fmt lint
+.PHONY: test generate fmt lint bench
 .PHONY: help demo up down prerequisites upstream games operator testbed test-testbed
 
 TESTBED := target/debug/testbed
@@ -40,6 +40,11 @@ fmt: ## Format Rust and Go
 
 lint: ## Warn of what a reviewer would
 	@cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+bench: upstream operator ## Measure speed and memory (target/bench/report.json; BENCH_QUICK=1 for a short run)
+	@cargo build --release --package flambeau-planner --example throughput
+	@cargo build --release --package flambeau-bench
+	@target/release/bench
 
 test-testbed: upstream games operator ## Crash and recover the testbed itself (takes a running one down)
 	@cargo test --package flambeau-testbed --test whole -- --ignored --nocapture

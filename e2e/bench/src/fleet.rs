@@ -1,0 +1,113 @@
+//! A hub and its members: control planes without nodes, on loopback.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use flambeau_testbed::control_plane::{ControlPlane, Options};
+use flambeau_testbed::paths;
+use flambeau_testbed::upstream::Tools;
+use futures::future::try_join_all;
+
+use crate::api::Plain;
+use crate::objects::{self, MEMBERS, NAMESPACE, PLAIN};
+use crate::writes::Writes;
+
+/// A running fleet; it ends with this value.
+pub struct Fleet {
+    hub_plane: Arc<ControlPlane>,
+    _member_planes: Vec<ControlPlane>,
+    /// Folder of the operator's log.
+    pub folder: PathBuf,
+    /// A plain client of the hub.
+    pub hub: Plain,
+    /// A plain client of each member, in the order of [`MEMBERS`].
+    pub members: Vec<Plain>,
+}
+
+impl Fleet {
+    /// Starts control planes in a folder and declares the fleet on the hub.
+    pub async fn start(name: &str) -> Result<Self> {
+        let folder = paths::repository().join("target/bench").join(name);
+        let begin = |cluster: &str| {
+            let folder = folder.join(cluster);
+            tokio::task::spawn_blocking(move || ControlPlane::start(&folder, &Options::default()))
+        };
+        let mut planes = try_join_all(["hub"].iter().chain(&MEMBERS).map(|name| begin(name)))
+            .await
+            .context("start control planes")?
+            .into_iter();
+        let hub_plane = Arc::new(planes.next().ok_or_else(|| anyhow!("no hub"))??);
+        let member_planes: Vec<ControlPlane> = planes.collect::<Result<_>>()?;
+        let hub = Plain::new(hub_plane.kubeconfig()).await?;
+        let members = try_join_all(
+            member_planes
+                .iter()
+                .map(|plane| Plain::new(plane.kubeconfig())),
+        )
+        .await?;
+        let fleet = Self {
+            hub_plane,
+            _member_planes: member_planes,
+            folder,
+            hub,
+            members,
+        };
+        fleet.declare().await?;
+        Ok(fleet)
+    }
+
+    /// The hub's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.hub_plane.kubeconfig().to_path_buf()
+    }
+
+    async fn declare(&self) -> Result<()> {
+        let hub = Arc::clone(&self.hub_plane);
+        tokio::task::spawn_blocking(move || install(&hub)).await??;
+        for namespace in [NAMESPACE, PLAIN, "flambeau-system"] {
+            self.hub.create(&objects::namespace(namespace)).await?;
+        }
+        for (name, member) in MEMBERS.iter().zip(&self.members) {
+            for namespace in [NAMESPACE, PLAIN] {
+                member.create(&objects::namespace(namespace)).await?;
+            }
+            let file = self.folder.join(name).join("kubeconfig");
+            let kubeconfig = std::fs::read_to_string(&file)
+                .with_context(|| format!("read {}", file.display()))?;
+            self.hub.create(&objects::secret(name, &kubeconfig)).await?;
+            self.hub.create(&objects::provider(name)).await?;
+            self.hub.create(&objects::member(name)).await?;
+        }
+        self.hub.create(&objects::policy()).await
+    }
+
+    /// Counters of writes on the hub.
+    pub async fn hub_writes(&self) -> Result<Writes> {
+        Writes::read(&self.hub).await
+    }
+
+    /// Counters of writes on all members together.
+    pub async fn member_writes(&self) -> Result<Writes> {
+        let read = try_join_all(self.members.iter().map(Writes::read)).await?;
+        Ok(read
+            .iter()
+            .fold(Writes::default(), |sum, writes| sum.and(writes)))
+    }
+}
+
+fn install(hub: &ControlPlane) -> Result<()> {
+    let gateway = Tools::built()?.contour_crds;
+    for folder in [paths::repository().join("crds/generated"), gateway] {
+        let shown = folder.display().to_string();
+        hub.kubectl(&["apply", "--server-side", "-f", &shown])?;
+        hub.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "-f",
+            &shown,
+        ])?;
+    }
+    Ok(())
+}
