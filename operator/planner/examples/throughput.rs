@@ -150,7 +150,7 @@ fn policy(index: usize, forbids: bool) -> Policy {
         sensitivities: Sensitivity::ALL.into_iter().collect(),
         residency_allowed: None,
         jurisdiction_allowed: None,
-        jurisdiction_forbidden: country(if forbids && index % 2 == 0 {
+        jurisdiction_forbidden: country(if forbids && index.is_multiple_of(2) {
             "CN"
         } else {
             "US"

@@ -7,7 +7,7 @@ use crate::{
     law::{self, Judgement, LawBook},
     migration,
     model::{Application, ApplicationKey, ApplicationRecord, MigrationRecord, Name, Snapshot},
-    placement::{self, Candidate, Choice, Load},
+    placement::{self, Candidate, Choice, Load, MissingKinds},
     status::{self, Conditions},
 };
 use jiff::Timestamp;
@@ -156,9 +156,16 @@ fn needs(snapshot: &Snapshot, law: &LawBook, load: &mut Load, now: Timestamp) ->
     let applications = &snapshot.applications;
     let mut order: Vec<usize> = (0..applications.len()).collect();
     order.sort_by_key(|&index| &applications[index].spec.key);
+    let mut kinds = MissingKinds::default();
     let mut needs: Vec<(usize, Need)> = order
         .into_iter()
-        .map(|index| (index, need(&applications[index], snapshot, law, load, now)))
+        .map(|index| {
+            let application = &applications[index];
+            (
+                index,
+                need(application, snapshot, law, load, &mut kinds, now),
+            )
+        })
         .collect();
     needs.sort_by_key(|(index, _)| *index);
     needs.into_iter().map(|(_, need)| need).collect()
@@ -184,11 +191,12 @@ fn current_load(snapshot: &Snapshot) -> Load {
     load
 }
 
-fn need(
-    application: &Application,
-    snapshot: &Snapshot,
+fn need<'a>(
+    application: &'a Application,
+    snapshot: &'a Snapshot,
     law: &LawBook,
     load: &mut Load,
+    kinds: &mut MissingKinds<'a>,
     now: Timestamp,
 ) -> Need {
     let stay = Need {
@@ -205,7 +213,7 @@ fn need(
     {
         return stay;
     }
-    let (choice, candidates) = placement::consider(application, snapshot, law, load, now);
+    let (choice, candidates) = placement::consider(application, snapshot, law, load, kinds, now);
     let decision = match (choice, active) {
         (Choice::NotYet, _) => Decision::NotYet,
         (Choice::NoneEligible, _) => stalled(Reason::NoEligibleCluster, &candidates),

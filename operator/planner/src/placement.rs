@@ -3,10 +3,10 @@
 use crate::{
     Reason, desired,
     law::{Judgement, LawBook},
-    model::{Application, Cluster, Name, Reach, Snapshot},
+    model::{Application, Cluster, Kind, Name, Reach, Snapshot},
 };
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One cluster that was considered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +37,32 @@ pub enum Choice {
 /// How many active applications every cluster has.
 pub type Load = BTreeMap<Name, usize>;
 
+/// Kinds that clusters do not serve, remembered for applications that are made
+/// of the same kinds.
+#[derive(Debug, Default)]
+pub struct MissingKinds<'a>(BTreeMap<&'a BTreeSet<Kind>, Vec<Option<&'a Kind>>>);
+
+impl<'a> MissingKinds<'a> {
+    /// The first kind that each cluster does not serve, by name of the cluster.
+    fn of(&mut self, application: &'a Application, snapshot: &'a Snapshot) -> &[Option<&'a Kind>] {
+        self.0.entry(&application.spec.kinds).or_insert_with(|| {
+            snapshot
+                .clusters
+                .values()
+                .map(|cluster| missing_kind(&application.spec.kinds, cluster))
+                .collect()
+        })
+    }
+}
+
 /// Considers every cluster of the fleet for an application, except the one
 /// where it is.
-pub fn consider(
-    application: &Application,
-    snapshot: &Snapshot,
+pub fn consider<'a>(
+    application: &'a Application,
+    snapshot: &'a Snapshot,
     law: &LawBook,
     load: &Load,
+    kinds: &mut MissingKinds<'a>,
     now: Timestamp,
 ) -> (Choice, Vec<Candidate>) {
     let active = application
@@ -54,8 +73,18 @@ pub fn consider(
         .clusters
         .values()
         .zip(law.row(application.spec.sensitivity))
-        .map(|(cluster, judgement)| {
-            candidate(application, cluster, active, judgement, snapshot, now)
+        .zip(kinds.of(application, snapshot))
+        .map(|((cluster, judgement), missing)| {
+            let refusal = if active == Some(&cluster.name) {
+                Some((Reason::AlreadyThere, String::new()))
+            } else {
+                objection(judgement)
+                    .or_else(|| unavailable(cluster))
+                    .or_else(|| missing.map(|kind| not_served(kind, cluster)))
+                    .or_else(|| not_clean(application, &cluster.name, snapshot))
+                    .or_else(|| recently_failed(application, &cluster.name, now))
+            };
+            candidate(cluster, refusal)
         })
         .collect();
     let chosen = select(application, &candidates, load);
@@ -85,19 +114,7 @@ pub fn consider(
     (Choice::Cluster(chosen), candidates)
 }
 
-fn candidate(
-    application: &Application,
-    cluster: &Cluster,
-    active: Option<&Name>,
-    judgement: &Judgement,
-    snapshot: &Snapshot,
-    now: Timestamp,
-) -> Candidate {
-    let refusal = if active == Some(&cluster.name) {
-        Some((Reason::AlreadyThere, String::new()))
-    } else {
-        refusal(application, cluster, judgement, snapshot, now)
-    };
+fn candidate(cluster: &Cluster, refusal: Option<(Reason, String)>) -> Candidate {
     let eligible = refusal.is_none();
     let (reason, message) = refusal.unwrap_or((Reason::Eligible, String::new()));
     Candidate {
@@ -106,21 +123,6 @@ fn candidate(
         reason,
         message,
     }
-}
-
-/// Why an application may not be placed on a cluster now; the law first.
-fn refusal(
-    application: &Application,
-    cluster: &Cluster,
-    judgement: &Judgement,
-    snapshot: &Snapshot,
-    now: Timestamp,
-) -> Option<(Reason, String)> {
-    objection(judgement)
-        .or_else(|| unavailable(cluster))
-        .or_else(|| kind_not_served(application, cluster))
-        .or_else(|| not_clean(application, &cluster.name, snapshot))
-        .or_else(|| recently_failed(application, &cluster.name, now))
 }
 
 /// The first enforced policy that refuses the cluster.
@@ -178,19 +180,22 @@ pub fn unreachable(cluster: &Cluster) -> Option<(Reason, String)> {
 
 /// The first kind of the application that the cluster does not serve.
 pub fn kind_not_served(application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
+    missing_kind(&application.spec.kinds, cluster).map(|kind| not_served(kind, cluster))
+}
+
+fn missing_kind<'a>(kinds: &'a BTreeSet<Kind>, cluster: &Cluster) -> Option<&'a Kind> {
     let served = cluster.kinds.as_ref()?;
-    let missing = application
-        .spec
-        .kinds
-        .iter()
-        .find(|kind| !served.contains(kind))?;
-    Some((
+    kinds.iter().find(|kind| !served.contains(kind))
+}
+
+fn not_served(kind: &Kind, cluster: &Cluster) -> (Reason, String) {
+    (
         Reason::KindNotServed,
         format!(
-            "cluster {} does not serve {missing} as a namespaced kind",
+            "cluster {} does not serve {kind} as a namespaced kind",
             cluster.name
         ),
-    ))
+    )
 }
 
 /// A former copy is erased before a new one is written, unless it is kept

@@ -1,16 +1,23 @@
 use super::*;
 use crate::{
-    model::{FailedTarget, Kind, Placement, Role},
+    model::{FailedTarget, Placement, Role},
     testing::{
         NOW, application, apply, change_cluster, change_spec, fleet, forbid, later, running,
     },
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 fn choose(application: &Application, snapshot: &Snapshot) -> (Choice, Vec<Reason>) {
     let law = LawBook::new(snapshot, NOW);
     let load = Load::from([("a".into(), 2), ("b".into(), 1)]);
-    let (choice, candidates) = consider(application, snapshot, &law, &load, NOW);
+    let (choice, candidates) = consider(
+        application,
+        snapshot,
+        &law,
+        &load,
+        &mut MissingKinds::default(),
+        NOW,
+    );
     (
         choice,
         candidates

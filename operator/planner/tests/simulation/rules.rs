@@ -114,6 +114,8 @@ pub fn application_record<'a>(
         .placements
         .iter()
         .filter(|old| new.on(&old.cluster).is_none())
+        // A person took the cluster out of the fleet, and answers for it.
+        .filter(|old| world.clusters.contains_key(&old.cluster))
     {
         let known = view(&forgotten.cluster)
             .is_some_and(|view| view.known() && !view.copies.contains_key(key));

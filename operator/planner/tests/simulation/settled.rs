@@ -16,11 +16,15 @@ pub fn unrest(operator: &Operator, world: &World) -> Result<(), Broken> {
     if rules::hub_suspect(&snapshot) {
         return Ok(());
     }
-    // A move whose source is lost cannot be walked back; it waits for people.
+    // A move that lost its source cannot be walked back, one that lost its
+    // target cannot go on; such a move waits for people.
     let held: BTreeSet<&ApplicationKey> = world
         .migrations
         .iter()
-        .filter(|found| !found.record.done() && lost(world, &found.application, &found.from))
+        .filter(|found| {
+            let ends = [&found.from, &found.to];
+            !found.record.done() && ends.iter().any(|end| lost(world, &found.application, end))
+        })
         .map(|found| &found.application)
         .collect();
     for (key, application) in &world.applications {
