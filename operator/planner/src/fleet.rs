@@ -1,10 +1,10 @@
 //! The plan: one pass over the whole fleet.
 
 use crate::{
-    Reason,
+    Reason, compliance,
     desired::{self, Desired},
     gates::{self, Context},
-    law::{self, Judgement, LawBook},
+    law::{Judgement, LawBook},
     migration,
     model::{Application, ApplicationKey, ApplicationRecord, MigrationRecord, Name, Snapshot},
     placement::{self, Candidate, Choice, Load, MissingKinds},
@@ -16,6 +16,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+pub use crate::compliance::PolicyPlan;
 
 /// What to do about an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,23 +99,6 @@ pub struct ApplicationPlan {
     pub report: bool,
 }
 
-/// What the plan says about one policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyPlan {
-    /// Name of the policy.
-    pub name: Name,
-    /// Whether it binds now.
-    pub in_force: bool,
-    /// Number of applications that it governs.
-    pub governed: usize,
-    /// Applications that run where it refuses.
-    pub violations: Vec<ApplicationKey>,
-    /// Policies that leave no country together with it, and in which field.
-    pub contradicts: Vec<(Name, &'static str)>,
-    /// Its deadline has passed with violations left.
-    pub deadline_missed: bool,
-}
-
 /// What should happen in the whole fleet.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -139,7 +124,7 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         .zip(needs)
         .map(|(application, need)| plan_application(application, need, snapshot, &law, now))
         .collect();
-    let policies = policies(snapshot, &law, &applications, now);
+    let policies = compliance::policies(snapshot, &law, &applications, now);
     let wake_at = wake_at(snapshot, &law, now);
     Plan {
         applications,
@@ -467,56 +452,6 @@ fn advance_moves(
             )
         })
         .collect()
-}
-
-fn policies(
-    snapshot: &Snapshot,
-    law: &LawBook,
-    applications: &[ApplicationPlan],
-    now: Timestamp,
-) -> Vec<PolicyPlan> {
-    let mut plans: BTreeMap<&Name, PolicyPlan> = snapshot
-        .policies
-        .values()
-        .map(|policy| {
-            let plan = PolicyPlan {
-                name: policy.name.clone(),
-                in_force: policy.in_force(now),
-                governed: 0,
-                violations: Vec::new(),
-                contradicts: law::contradictions(snapshot, policy),
-                deadline_missed: false,
-            };
-            (&policy.name, plan)
-        })
-        .collect();
-    for (application, planned) in snapshot.applications.iter().zip(applications) {
-        for policy in snapshot.policies.values() {
-            if policy.sensitivities.contains(&application.spec.sensitivity)
-                && let Some(plan) = plans.get_mut(&policy.name)
-            {
-                plan.governed += 1;
-            }
-        }
-        // Every copy counts, not only the one that serves: data lies there.
-        let mut violated = BTreeSet::new();
-        for placement in &planned.record.placements {
-            let judgement = law.judge(&placement.cluster, application.spec.sensitivity);
-            violated.extend(judgement.findings.iter().map(|finding| &finding.policy));
-        }
-        for policy in violated {
-            if let Some(plan) = plans.get_mut(policy) {
-                plan.violations.push(planned.key.clone());
-            }
-        }
-    }
-    for policy in snapshot.policies.values() {
-        if let Some(plan) = plans.get_mut(&policy.name) {
-            let passed = policy.complete_by.is_some_and(|deadline| deadline <= now);
-            plan.deadline_missed = plan.in_force && passed && !plan.violations.is_empty();
-        }
-    }
-    plans.into_values().collect()
 }
 
 fn wake_at(snapshot: &Snapshot, law: &LawBook, now: Timestamp) -> Option<Timestamp> {

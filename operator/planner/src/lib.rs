@@ -12,6 +12,7 @@
 //! it asks members and the edge to look like follows only from what *was*
 //! recorded ([`desired`]). A crash between the two loses nothing.
 
+pub mod compliance;
 pub mod desired;
 pub mod fleet;
 pub mod gates;
