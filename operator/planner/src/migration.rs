@@ -4,7 +4,8 @@ use crate::{
     Reason,
     gates::{self, Context},
     model::{
-        GateOutcome, MigrationRecord, Name, Outcome, Reach, Step, StepRecord, Trigger, Verdict,
+        Application, GateOutcome, Migration, MigrationRecord, Name, Outcome, Reach, Snapshot, Step,
+        StepRecord, Trigger, Verdict,
     },
     placement,
 };
@@ -19,6 +20,9 @@ pub fn advance(context: &Context<'_>, current: &Name) -> MigrationRecord {
         return record;
     }
     if context.application.deleting {
+        if !target_recorded(context.application, migration, context.snapshot) {
+            return record;
+        }
         // All its copies are erased with the application itself.
         let message = "the application is being deleted".to_owned();
         record.abort_reason = Some((Reason::ApplicationGone, message));
@@ -32,6 +36,18 @@ pub fn advance(context: &Context<'_>, current: &Name) -> MigrationRecord {
         Some(step) => go_on(context, &mut record, step, current),
     }
     record
+}
+
+/// Whether the application's own record names the target of a move, as far as
+/// anything can be there: not the move alone knows of it then.
+pub fn target_recorded(
+    application: &Application,
+    migration: &Migration,
+    snapshot: &Snapshot,
+) -> bool {
+    !migration.record.reached(Step::Prepare)
+        || application.record.on(&migration.to).is_some()
+        || !snapshot.clusters.contains_key(&migration.to)
 }
 
 /// The number of a move is recorded before its first step, so that no later

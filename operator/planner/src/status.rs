@@ -70,6 +70,7 @@ pub fn record(
         for placement in &mut next.placements {
             assume(placement, Role::Retiring, now);
         }
+        retire_targets(application, snapshot, &mut next, now);
         retire_strays(application, snapshot, &mut next, now);
         forget_erased(application, snapshot, &mut next);
         return next;
@@ -77,12 +78,7 @@ pub fn record(
     if let Decision::Place { cluster } = decision {
         next.epoch += 1;
         let epoch = next.epoch;
-        next.placements.push(Placement {
-            cluster: cluster.clone(),
-            role: Role::Active,
-            epoch,
-            since: now,
-        });
+        put(&mut next, cluster, Role::Active, epoch, now);
     }
     for migration in &application.migrations {
         let number = migration::number(&application.spec.key.name, &migration.name);
@@ -175,6 +171,24 @@ fn follow_move(
                 put(next, &migration.to, Role::Retiring, record.epoch, now);
             }
             blame(migration, next, settings, now);
+        }
+    }
+}
+
+/// A move may have written to its target before that was recorded here: when
+/// the application goes, so does whatever is there.
+fn retire_targets(
+    application: &Application,
+    snapshot: &Snapshot,
+    next: &mut ApplicationRecord,
+    now: Timestamp,
+) {
+    for migration in &application.migrations {
+        let cluster = &migration.to;
+        if next.on(cluster).is_none()
+            && !migration::target_recorded(application, migration, snapshot)
+        {
+            put(next, cluster, Role::Retiring, migration.record.epoch, now);
         }
     }
 }
@@ -468,3 +482,6 @@ pub fn observed(application: &Application, snapshot: &Snapshot) -> bool {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;
