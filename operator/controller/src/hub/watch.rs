@@ -13,9 +13,14 @@ use kube::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 
+/// Objects per page of a list: a page is in memory as a whole, with everything
+/// that is not kept.
+const PAGE: u32 = 100;
+
 /// Watches a kind. An object that cannot be understood is passed over with a
 /// warning, and its last known version stands: it must not starve the rest.
-/// `follow` hears of every entry that changed, and of every one that went.
+/// `follow` hears of every entry that changed, at least once, and of every one
+/// that went.
 pub async fn watch<E: Entry>(
     client: Client,
     table: Arc<Table<E>>,
@@ -24,7 +29,8 @@ pub async fn watch<E: Entry>(
 ) {
     let kind = E::Object::kind(&());
     let api: Api<DeserializeGuard<E::Object>> = Api::all(client);
-    let stream = watcher(api, watcher::Config::default()).default_backoff();
+    let pages = watcher::Config::default().page_size(PAGE);
+    let stream = watcher(api, pages).default_backoff();
     pin_mut!(stream);
     let mut seen = BTreeSet::new();
     while let Some(event) = stream.next().await {
@@ -79,8 +85,10 @@ fn take<E: Entry>(
     match object.0 {
         Ok(object) => {
             let news = table.upsert(object);
-            if news {
-                follow(&key, table.get(&key).as_ref());
+            // The answer to an own write may have brought the same change
+            // before: whoever follows has not heard of it then.
+            if let Some(entry) = table.get(&key) {
+                follow(&key, Some(&entry));
             }
             news
         }
@@ -89,5 +97,46 @@ fn take<E: Entry>(
             tracing::warn!(%kind, object = %key, error = %error.error, "object cannot be understood, its last known version stands");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::ApplicationEntry;
+    use flambeau_crds::GamesApplication;
+    use serde_json::json;
+
+    fn application(version: u64, generation: i64) -> GamesApplication {
+        serde_json::from_value(json!({
+            "apiVersion": "flambeau.dev/v1alpha1", "kind": "GamesApplication",
+            "metadata": {"name": "shop", "namespace": "games", "uid": "1",
+                "resourceVersion": version.to_string(), "generation": generation},
+            "spec": {"sensitivity": "Public", "resources": [
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop"}}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_change_that_an_own_write_brought_first_is_followed_all_the_same() {
+        let table = Table::<ApplicationEntry>::default();
+        let mut followed = Vec::new();
+        let mut follow = |_: &ObjectKey, entry: Option<&ApplicationEntry>| {
+            followed.push(entry.and_then(|entry| entry.meta.generation));
+        };
+        assert!(take(
+            &table,
+            DeserializeGuard(Ok(application(1, 1))),
+            &mut follow
+        ));
+        // A person changes the object; the next write's answer says so first.
+        assert!(table.upsert(application(3, 2)));
+        assert!(!take(
+            &table,
+            DeserializeGuard(Ok(application(2, 2))),
+            &mut follow
+        ));
+        assert_eq!(followed, [Some(1), Some(2)]);
     }
 }
