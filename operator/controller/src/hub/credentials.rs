@@ -86,6 +86,8 @@ async fn watch(
     let stream = watcher(api, only).default_backoff();
     pin_mut!(stream);
     let mut listed = None;
+    // Once the Secret was read, its last known contents stand.
+    let mut configured = false;
     while let Some(event) = stream.next().await {
         let secret = match event {
             Ok(watcher::Event::Init) => {
@@ -101,13 +103,34 @@ async fn watch(
             Ok(watcher::Event::Delete(_)) => None,
             Err(error) => {
                 tracing::warn!(cluster = %name, %error, "the kubeconfig Secret cannot be watched, it is tried again");
+                if !configured && forbidden(&error) {
+                    members.configure(&name, &spec, Err(unreadable(reference)));
+                    dirty.mark();
+                }
                 continue;
             }
         };
         let kubeconfig = kubeconfig(secret.as_ref(), reference);
         members.configure(&name, &spec, kubeconfig);
+        configured = true;
         dirty.mark();
     }
+}
+
+fn forbidden(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403
+    )
+}
+
+fn unreadable(reference: &SecretKeyReference) -> String {
+    let SecretKeyReference {
+        namespace, name, ..
+    } = reference;
+    format!(
+        "Secret {namespace}/{name} may not be read: grant the operator get, list and watch on it"
+    )
 }
 
 fn kubeconfig<'a>(
