@@ -129,17 +129,19 @@ pub fn key(object: &GamesApplication) -> ApplicationKey {
     }
 }
 
-/// What the planner needs to know of an application.
+/// What the planner needs to know of an application, which names these kinds
+/// and is invalid for this reason, if it is.
 pub fn application_spec(
     object: &GamesApplication,
-    declared: Result<&Declared, &String>,
+    kinds: BTreeSet<Kind>,
+    invalid: Option<&String>,
 ) -> ApplicationSpec {
     let spec = &object.spec;
     ApplicationSpec {
         key: key(object),
         sensitivity: super::sensitivity(spec.sensitivity),
         criticality: super::criticality(spec.criticality),
-        kinds: declared.map(kinds).unwrap_or_default(),
+        kinds,
         traffic: spec.traffic.is_some(),
         preferred: spec
             .placement
@@ -153,15 +155,22 @@ pub fn application_spec(
             .iter()
             .map(|name| Name::from(name.as_str()))
             .collect(),
-        invalid: declared.err().cloned(),
+        invalid: invalid.cloned(),
     }
 }
 
-fn kinds(declared: &Declared) -> BTreeSet<Kind> {
-    declared
-        .objects
-        .iter()
-        .map(|object| object.kind.clone())
+/// Kinds that an application names, also when something about it cannot be
+/// used: objects of them may have been written before. To be asked before
+/// [`declared`] takes the objects out.
+pub fn kinds(object: &GamesApplication) -> BTreeSet<Kind> {
+    let resources = object.spec.resources.iter();
+    resources
+        .filter_map(|manifest| {
+            Some(Kind {
+                api_version: manifest.get("apiVersion")?.as_str()?.into(),
+                kind: manifest.get("kind")?.as_str()?.into(),
+            })
+        })
         .collect()
 }
 

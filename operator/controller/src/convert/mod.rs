@@ -6,7 +6,7 @@ mod application;
 mod facts;
 mod record;
 
-pub use application::{application_spec, declared, key};
+pub use application::{application_spec, declared, key, kinds};
 pub use facts::{cluster, policy, provider};
 pub use record::{
     application_record, application_status, candidates, conditions, make_condition,

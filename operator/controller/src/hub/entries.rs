@@ -195,8 +195,9 @@ impl Entry for ApplicationEntry {
         let (spec, declared) = match unchanged {
             Some(before) => (Arc::clone(&before.spec), before.declared.clone()),
             None => {
+                let kinds = convert::kinds(&object);
                 let declared = convert::declared(&mut object);
-                let spec = convert::application_spec(&object, declared.as_ref());
+                let spec = convert::application_spec(&object, kinds, declared.as_ref().err());
                 (Arc::new(spec), declared.map(Arc::new))
             }
         };

@@ -98,8 +98,9 @@ impl Hub {
             move |key, entry: Option<&ApplicationEntry>| match entry {
                 None => members.undeclare(key),
                 Some(entry) => {
+                    // What cannot be used now may have been written before.
+                    announce_kinds(&kinds, entry, &members);
                     if let Ok(declared) = &entry.declared {
-                        announce_kinds(&kinds, entry, &members);
                         members.declare(Arc::clone(declared));
                     }
                 }

@@ -183,8 +183,9 @@ impl Read {
             .metadata
             .namespace
             .get_or_insert_with(|| "default".to_owned());
+        let kinds = convert::kinds(&object);
         let declared = convert::declared(&mut object);
-        let spec = convert::application_spec(&object, declared.as_ref());
+        let spec = convert::application_spec(&object, kinds, declared.as_ref().err());
         if self
             .snapshot
             .applications
