@@ -185,12 +185,17 @@ fn provider(
     })
 }
 
-/// Clusters on which a copy is recorded, or a move counts.
+/// Clusters on which a copy is recorded, or a move counts. What is only to be
+/// erased does not hold a cluster that does not answer: whoever takes it out
+/// of the fleet takes its contents upon themselves.
 fn used_clusters(snapshot: &Snapshot) -> BTreeSet<Name> {
     let placed = snapshot
         .applications
         .iter()
-        .flat_map(|application| &application.record.placements);
+        .flat_map(|application| &application.record.placements)
+        .filter(|placement| {
+            placement.role != Role::Retiring || !unreachable(snapshot, &placement.cluster)
+        });
     let moving = snapshot
         .applications
         .iter()
