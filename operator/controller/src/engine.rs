@@ -21,6 +21,10 @@ use tokio::{sync::watch, task::JoinSet};
 /// changes come.
 const PLANNING_SHARE: u32 = 4;
 
+/// How long the loop sleeps at most before a moment at which the plan changes
+/// by itself: the clock may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
 /// How long work under way gets to end when the operator is asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -95,7 +99,8 @@ impl<E: Edge> Engine<E> {
     fn alarm(&self) -> Option<Instant> {
         let planned = self.metrics.wake_at().map(|at| {
             let wait = at.duration_since(Timestamp::now());
-            Instant::now() + Duration::try_from(wait).unwrap_or(Duration::ZERO)
+            let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
+            Instant::now() + wait.min(LONGEST_SLEEP)
         });
         planned.into_iter().chain(self.lanes.next_rested()).min()
     }
@@ -110,7 +115,13 @@ impl<E: Edge> Engine<E> {
         }
         let started = Instant::now();
         let now = Timestamp::now();
-        let snapshot = world::snapshot(&self.hub, &self.members, &self.edge, &self.settings);
+        let snapshot = world::snapshot(
+            &self.hub,
+            &self.members,
+            &self.edge,
+            &self.lanes,
+            &self.settings,
+        );
         self.edge.watch_requests(world::moving(&snapshot));
         let plan = plan(&snapshot, now);
         let due = Due {
@@ -137,6 +148,7 @@ impl<E: Edge> Engine<E> {
         for work in work {
             self.start(work);
         }
+        self.lanes.forget_rested(started);
         spent
     }
 
@@ -146,9 +158,12 @@ impl<E: Edge> Engine<E> {
         };
         let (actor, dirty) = (self.actor.clone(), self.dirty.clone());
         self.tasks.spawn(async move {
-            let lane = work.lane();
+            let (lane, pause) = (work.lane(), work.pause());
             match actor.perform(work).await {
-                Ok(()) => held.succeed(),
+                Ok(()) => match pause {
+                    Some(pause) => held.pause(pause),
+                    None => held.succeed(),
+                },
                 Err(ActError::Member(error)) => {
                     // Members keep their own pace, and ask for a plan when
                     // the next attempt is due.

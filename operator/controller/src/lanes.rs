@@ -72,6 +72,19 @@ impl Lanes {
         })
     }
 
+    /// Whether work runs in a lane right now.
+    pub fn busy(&self, lane: &Lane) -> bool {
+        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.get(lane).is_some_and(|state| state.running)
+    }
+
+    /// Forgets lanes that had rested by a time and were not taken since:
+    /// nothing is due in them any more, so nobody has to wake up for them.
+    pub fn forget_rested(&self, by: Instant) {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|_, state| state.running || state.rests_until.is_some_and(|until| until > by));
+    }
+
     /// When the next lane has rested.
     pub fn next_rested(&self) -> Option<Instant> {
         let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,6 +100,15 @@ impl Held {
     /// The work was done: the lane is free at once.
     pub fn succeed(mut self) {
         self.succeeded = true;
+    }
+
+    /// The work was done, and doing it again at once would find the world
+    /// unchanged: the lane rests for a while.
+    pub fn pause(self, pause: Duration) {
+        let (lane, lanes) = (self.lane.clone(), self.lanes.clone());
+        self.succeed();
+        let mut lanes = lanes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.entry(lane).or_default().rests_until = Some(Instant::now() + pause);
     }
 }
 
@@ -121,6 +143,27 @@ mod tests {
         assert!(lanes.take(lane()).is_none());
         held.succeed();
         assert!(lanes.take(lane()).is_some());
+    }
+
+    #[test]
+    fn nobody_wakes_up_for_a_lane_in_which_nothing_is_due_any_more() {
+        let lanes = Lanes::default();
+        drop(lanes.take(lane()));
+        let rested = lanes.next_rested().expect("it rests");
+        lanes.forget_rested(Instant::now());
+        assert_eq!(lanes.next_rested(), Some(rested), "it still rests");
+        lanes.forget_rested(rested);
+        assert_eq!(lanes.next_rested(), None);
+    }
+
+    #[test]
+    fn a_paused_lane_rests_once_without_having_failed() {
+        let lanes = Lanes::default();
+        let held = lanes.take(lane()).expect("the lane is free");
+        assert!(lanes.busy(&lane()));
+        held.pause(Duration::from_secs(60));
+        assert!(!lanes.busy(&lane()));
+        assert!(lanes.take(lane()).is_none());
     }
 
     #[test]

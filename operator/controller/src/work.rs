@@ -76,12 +76,11 @@ impl<E: Edge> Due<'_, E> {
     ) -> Option<Work> {
         let finalizer = match (application.deleting, entry.meta.protected) {
             (false, false) => Finalizer::Protect,
-            (true, true) if self.may_go(planned) => Finalizer::Release,
+            (true, true) if self.may_go(application, planned) => Finalizer::Release,
             _ => Finalizer::Leave,
         };
         let moving_to = application
-            .migrations
-            .first()
+            .current_move()
             .map(|migration| migration.to.to_string());
         let status = planned.report.then(|| {
             convert::application_status(
@@ -111,9 +110,10 @@ impl<E: Edge> Due<'_, E> {
         })
     }
 
-    /// An application that is being deleted goes when every copy is known to
-    /// be erased, or is remembered by a cluster that does not answer.
-    fn may_go(&self, planned: &ApplicationPlan) -> bool {
+    /// An application that is being deleted goes when its moves are over, lest
+    /// they concern the next of its name, and every copy is known to be
+    /// erased, or is remembered by a cluster that does not answer.
+    fn may_go(&self, application: &Application, planned: &ApplicationPlan) -> bool {
         let remembered = |cluster: &Name| {
             let key = ApplicationKey {
                 namespace: "".into(),
@@ -135,7 +135,7 @@ impl<E: Edge> Due<'_, E> {
             .iter()
             .all(|placement| remembered(&placement.cluster));
         let routed = self.edge.present(&planned.key);
-        gone && !routed
+        gone && !routed && application.migrations.is_empty()
     }
 
     fn begin(&self, entry: &ApplicationEntry, planned: &ApplicationPlan) -> Option<Box<Migration>> {
@@ -199,19 +199,29 @@ impl<E: Edge> Due<'_, E> {
                 continue;
             };
             match (copy, &entry.declared) {
-                (Copy::Present { epoch }, Ok(declared)) if !observed.settled() => {
+                (Copy::Present { epoch }, Ok(declared))
+                    if !observed.settled()
+                        && self.members.apply_is_due(cluster, declared, *epoch) =>
+                {
                     work.push(Work::Write {
                         cluster: cluster.clone(),
                         declared: Arc::clone(declared),
                         epoch: *epoch,
                     })
                 }
-                (Copy::Absent, _) if !observed.absent() => work.push(Work::Erase {
-                    key: planned.key.clone(),
-                    cluster: cluster.clone(),
-                    kinds: entry.spec.kinds.clone(),
-                    replaced: !application.deleting && was_serving(application, cluster),
-                }),
+                (Copy::Absent, _)
+                    if !observed.absent()
+                        && self
+                            .members
+                            .erase_is_due(cluster, &planned.key, &entry.spec.kinds) =>
+                {
+                    work.push(Work::Erase {
+                        key: planned.key.clone(),
+                        cluster: cluster.clone(),
+                        kinds: entry.spec.kinds.clone(),
+                        replaced: !application.deleting && was_serving(application, cluster),
+                    })
+                }
                 _ => {}
             }
         }
@@ -236,17 +246,20 @@ impl<E: Edge> Due<'_, E> {
                 .then(|| Work::RemoveEdge { key: key.clone() });
         }
         let declared = entry.declared.as_ref().ok()?;
-        // What is not observed is not known to be gone: the edge keeps the
-        // endpoints that it has of a cluster that is not named.
+        // What is not observed is not known to be gone, and a Service of a new
+        // name has its endpoints a little later than its name: the edge keeps
+        // the endpoints that it has of a cluster that is not named.
         let known = |cluster: &&Name| {
             let copy = application.copies.get(*cluster);
             copy.is_some_and(|copy| copy.observed)
         };
-        let endpoints = weights
-            .keys()
-            .filter(known)
-            .map(|cluster| (cluster.clone(), self.members.endpoints(cluster, key)))
-            .collect();
+        let told = |cluster: &Name| {
+            let endpoints = self.members.endpoints(cluster, key);
+            let kept =
+                endpoints.is_empty() && self.actor.mirrors_another_service(declared, cluster);
+            (!kept).then(|| (cluster.clone(), endpoints))
+        };
+        let endpoints = weights.keys().filter(known).filter_map(told).collect();
         let settled = self.actor.edge_settled(declared, weights, &endpoints);
         (!settled).then(|| Work::Edge {
             declared: Arc::clone(declared),
@@ -327,7 +340,8 @@ impl<E: Edge> Due<'_, E> {
                             kind: kind.kind.as_str().into(),
                         })
                         .collect();
-                    if !self.placed_again(&key, &cluster.name) {
+                    let erased = self.actor.saw_erased(&cluster.name, &key);
+                    if !erased && !self.placed_again(&key, &cluster.name) {
                         work.push(Work::Erase {
                             key,
                             cluster: cluster.name.clone(),
@@ -353,8 +367,7 @@ impl<E: Edge> Due<'_, E> {
 /// that was walked back.
 fn was_serving(application: &Application, cluster: &str) -> bool {
     application
-        .migrations
-        .first()
+        .current_move()
         .is_none_or(|migration| *migration.from == *cluster)
         && application
             .record

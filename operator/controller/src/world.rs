@@ -5,13 +5,14 @@ use crate::{
     convert,
     edge::Edge,
     hub::{ApplicationEntry, Hub, MigrationEntry},
+    lanes::{Lane, Lanes},
     members::Members,
 };
 use flambeau_planner::{
     migration,
     model::{
         Application, ApplicationKey, ApplicationRecord, CopyObservation, EdgeObservation,
-        Migration, Name, Settings, Snapshot,
+        Migration, Name, Role, Settings, Snapshot,
     },
 };
 use std::{
@@ -27,7 +28,13 @@ struct Moves {
 }
 
 /// The whole fleet, as last observed.
-pub fn snapshot<E: Edge>(hub: &Hub, members: &Members, edge: &E, settings: &Settings) -> Snapshot {
+pub fn snapshot<E: Edge>(
+    hub: &Hub,
+    members: &Members,
+    edge: &E,
+    lanes: &Lanes,
+    settings: &Settings,
+) -> Snapshot {
     let clusters = hub.clusters.read(|entries| {
         entries
             .iter()
@@ -42,17 +49,16 @@ pub fn snapshot<E: Edge>(hub: &Hub, members: &Members, edge: &E, settings: &Sett
             .collect()
     });
     let mut moves = moves(hub);
+    let view = View {
+        members,
+        edge,
+        lanes,
+    };
     let applications = hub.applications.read(|entries| {
         entries
             .iter()
             .map(|(key, entry)| {
-                application(
-                    key,
-                    entry,
-                    moves.remove(key).unwrap_or_default(),
-                    members,
-                    edge,
-                )
+                application(key, entry, moves.remove(key).unwrap_or_default(), &view)
             })
             .collect()
     });
@@ -75,6 +81,13 @@ pub fn snapshot<E: Edge>(hub: &Hub, members: &Members, edge: &E, settings: &Sett
     }
 }
 
+/// What copies are looked at through.
+struct View<'a, E> {
+    members: &'a Members,
+    edge: &'a E,
+    lanes: &'a Lanes,
+}
+
 fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
     let mut moves: HashMap<ApplicationKey, Moves> = HashMap::new();
     hub.migrations.read(|entries| {
@@ -83,10 +96,17 @@ fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
                 namespace: key.namespace.clone(),
                 name: entry.spec.application.as_str().into(),
             };
+            // A name is taken whatever application the Migration is about.
+            if let Some((namesake, _)) = key.name.rsplit_once('-') {
+                let number = migration::number(namesake, &key.name);
+                let namesake = ApplicationKey {
+                    namespace: key.namespace.clone(),
+                    name: namesake.into(),
+                };
+                let moves = moves.entry(namesake).or_default();
+                moves.begun = moves.begun.max(number);
+            }
             let moves = moves.entry(application).or_default();
-            moves.begun = moves
-                .begun
-                .max(migration::number(&entry.spec.application, &key.name));
             if !entry.record.done() {
                 moves
                     .open
@@ -118,8 +138,7 @@ fn application<E: Edge>(
     key: &ApplicationKey,
     entry: &ApplicationEntry,
     moves: Moves,
-    members: &Members,
-    edge: &E,
+    view: &View<'_, E>,
 ) -> Application {
     let migrations: Vec<Migration> = moves
         .open
@@ -136,9 +155,9 @@ fn application<E: Edge>(
     };
     let traffic = entry.spec.traffic;
     Application {
-        copies: copies(key, &record, &migrations, traffic, members, edge),
+        copies: copies(key, &record, &migrations, traffic, view),
         edge: if traffic {
-            edge.observe(key)
+            view.edge.observe(key)
         } else {
             EdgeObservation::default()
         },
@@ -154,8 +173,7 @@ fn copies<E: Edge>(
     record: &ApplicationRecord,
     migrations: &[Migration],
     traffic: bool,
-    members: &Members,
-    edge: &E,
+    view: &View<'_, E>,
 ) -> BTreeMap<Name, CopyObservation> {
     let mut epochs: BTreeMap<&Name, i64> = BTreeMap::new();
     for migration in migrations {
@@ -168,9 +186,17 @@ fn copies<E: Edge>(
     epochs
         .into_iter()
         .map(|(cluster, epoch)| {
-            let mut copy = members.observe(cluster, key, epoch);
+            let mut copy = view.members.observe(cluster, key, epoch);
             if traffic {
-                copy.endpoints_at_edge = edge.endpoints_at_edge(key, cluster);
+                copy.endpoints_at_edge = view.edge.endpoints_at_edge(key, cluster);
+            }
+            let retiring = record
+                .on(cluster)
+                .is_some_and(|placement| placement.role == Role::Retiring);
+            if retiring && copy.absent() {
+                // A write that began before may still bring something there.
+                let lane = Lane::Copy(key.clone(), cluster.clone());
+                copy.observed = !view.lanes.busy(&lane);
             }
             (cluster.clone(), copy)
         })

@@ -1,6 +1,7 @@
 //! Act: brings about what was recorded. Nothing else writes.
 
 mod events;
+mod routed;
 mod writes;
 
 pub use events::{Happening, tell_application, tell_migration};
@@ -20,10 +21,15 @@ use flambeau_crds::{
 };
 use flambeau_planner::model::{ApplicationKey, Kind, Name};
 use kube::Api;
+use routed::Routed;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+/// How soon a member is asked again whether what is being deleted is gone.
+const ERASURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Endpoints by cluster.
 pub type Endpoints = BTreeMap<Name, Vec<EndpointAddress>>;
@@ -152,6 +158,12 @@ impl Work {
             Work::Policy { key, .. } => Lane::Policy(key.name.clone()),
         }
     }
+
+    /// How long its lane rests when the work was done: erasing takes its time
+    /// on the member.
+    pub fn pause(&self) -> Option<Duration> {
+        matches!(self, Work::Erase { .. }).then_some(ERASURE_PAUSE)
+    }
 }
 
 /// Why a piece of work was not done; it is due again.
@@ -199,14 +211,6 @@ pub struct Actor<E> {
     routed: Arc<Mutex<HashMap<ApplicationKey, Routed>>>,
 }
 
-/// What was last written to the edge for an application.
-#[derive(Clone, Debug, PartialEq)]
-struct Routed {
-    declared: Arc<Declared>,
-    weights: BTreeMap<Name, u8>,
-    endpoints: Endpoints,
-}
-
 impl<E: Edge> Actor<E> {
     /// Writes through these, and nothing else.
     pub fn new(hub: Hub, members: Members, edge: E, writes: HubWrites) -> Self {
@@ -222,8 +226,8 @@ impl<E: Edge> Actor<E> {
         }
     }
 
-    /// Whether the copy of an application that is gone from the hub was seen
-    /// to be gone from a cluster as well, by a fresh read.
+    /// Whether the copy of an application that is not recorded on a cluster
+    /// was seen to be gone from there, by a fresh read.
     pub fn saw_erased(&self, cluster: &Name, key: &ApplicationKey) -> bool {
         self.erased().contains(&(cluster.clone(), key.clone()))
     }
@@ -281,15 +285,11 @@ impl<E: Edge> Actor<E> {
                 declared,
                 weights,
                 endpoints,
-            } => {
-                self.route(Routed {
-                    declared,
-                    weights,
-                    endpoints,
-                })
-                .await
+            } => self.route(declared, weights, endpoints).await,
+            Work::RemoveEdge { key } => {
+                self.routed().remove(&key);
+                Ok(self.edge.remove(&key).await?)
             }
-            Work::RemoveEdge { key } => Ok(self.edge.remove(&key).await?),
             Work::Provider {
                 key,
                 meta,
@@ -343,21 +343,36 @@ impl<E: Edge> Actor<E> {
         weights: &BTreeMap<Name, u8>,
         endpoints: &Endpoints,
     ) -> bool {
-        let routed = self.routed.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = routed.get(&declared.key).is_some_and(|routed| {
-            Arc::ptr_eq(&routed.declared, declared)
-                && routed.weights == *weights
-                && routed.endpoints == *endpoints
-        });
+        let written = self
+            .routed()
+            .get(&declared.key)
+            .is_some_and(|routed| routed.is(declared, weights, endpoints));
         written && self.edge.intact(&declared.key)
     }
 
-    async fn route(&self, wanted: Routed) -> Result<(), ActError> {
-        self.edge
-            .apply(&wanted.declared, &wanted.weights, &wanted.endpoints)
-            .await?;
-        let mut routed = self.routed.lock().unwrap_or_else(PoisonError::into_inner);
-        routed.insert(wanted.declared.key.clone(), wanted);
+    /// Whether the edge still has the endpoints of another Service on a
+    /// cluster than the one that is declared now.
+    pub fn mirrors_another_service(&self, declared: &Declared, cluster: &str) -> bool {
+        self.routed()
+            .get(&declared.key)
+            .is_some_and(|routed| routed.mirrors_another_service(declared, cluster))
+    }
+
+    fn routed(&self) -> MutexGuard<'_, HashMap<ApplicationKey, Routed>> {
+        self.routed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn route(
+        &self,
+        declared: Arc<Declared>,
+        weights: BTreeMap<Name, u8>,
+        endpoints: Endpoints,
+    ) -> Result<(), ActError> {
+        self.edge.apply(&declared, &weights, &endpoints).await?;
+        let mut routed = self.routed();
+        let key = declared.key.clone();
+        let now = Routed::new(declared, weights, endpoints, routed.get(&key));
+        routed.insert(key, now);
         Ok(())
     }
 
@@ -372,8 +387,9 @@ impl<E: Edge> Actor<E> {
             self.confirm_erasure(key, cluster).await?;
         }
         self.members.erase(cluster, key, kinds).await?;
-        let gone = self.hub.applications.get(key).is_none();
-        if !gone {
+        let application = self.hub.applications.get(key);
+        // A copy that is recorded leaves the record when it is seen to be gone.
+        if application.is_some_and(|entry| entry.record.on(cluster).is_some()) {
             return Ok(());
         }
         let absent = self.members.verify_absent(cluster, key, kinds).await;

@@ -342,6 +342,32 @@ impl Members {
         apply::apply(&*self.expect(cluster)?, declared, epoch).await
     }
 
+    /// Whether [`Members::apply`] has anything to do: not while all that
+    /// differs is being deleted, and has to go before it can come again.
+    pub fn apply_is_due(&self, cluster: &str, declared: &Declared, epoch: i64) -> bool {
+        let Some(member) = self.member(cluster) else {
+            return false;
+        };
+        let pending = observe::pending(&member.store.lock(), &member.name, declared, epoch);
+        // What stands in the way is told by trying.
+        pending.map_or(true, |pending| !pending.is_empty())
+    }
+
+    /// Whether [`Members::erase`] has anything to do: not while everything is
+    /// being deleted.
+    pub fn erase_is_due(
+        &self,
+        cluster: &str,
+        key: &ApplicationKey,
+        kinds: &BTreeSet<Kind>,
+    ) -> bool {
+        self.member(cluster).is_some_and(|member| {
+            let contents = member.store.lock();
+            let unknown = |kind| contents.coverage(kind) == store::Coverage::Pending;
+            kinds.iter().any(unknown) || !observe::erasable(&contents, key).is_empty()
+        })
+    }
+
     /// Deletes every object of an application from a member: of the kinds
     /// given and of all that are watched. Returns when all deletions are under
     /// way; [`Members::observe`] tells when they are done, and

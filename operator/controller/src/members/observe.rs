@@ -152,6 +152,13 @@ pub(super) struct Pending {
     pub surplus: Vec<Surplus>,
 }
 
+impl Pending {
+    /// Nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.surplus.is_empty()
+    }
+}
+
 /// One object to be written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Write {

@@ -1,6 +1,7 @@
 //! The operator as a process, against real API servers.
 
 mod fleet;
+mod moves;
 
 use fleet::{Fleet, application, condition, provider_facts, refuse};
 use serde_json::{Value, json};

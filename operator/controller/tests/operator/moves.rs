@@ -1,0 +1,137 @@
+//! Moves that people ask for, and what they do to them.
+
+use crate::{
+    active, alone,
+    fleet::{Fleet, application, refuse},
+};
+use serde_json::{Value, json};
+
+fn request(name: &str, application: &str, from: &str, to: &str) -> Value {
+    json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "Migration", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"application": application, "type": "Relocate", "from": from, "to": to,
+            "trigger": "Request", "reason": "a person asks"},
+    })
+}
+
+/// Waits for the end of a move, and returns how it ended and why.
+fn outcome(fleet: &Fleet, name: &str) -> (String, String) {
+    let what = format!("migration/{name}");
+    fleet.until(&format!("{name} is over"), |fleet| {
+        fleet.get(&what)["status"]["outcome"].is_string()
+    });
+    let status = &fleet.get(&what)["status"];
+    let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
+    (text("outcome"), text("abortReason"))
+}
+
+#[test]
+fn a_person_may_move_an_application_but_not_beyond_the_law() {
+    let _alone = alone();
+    let fleet = Fleet::start();
+    fleet.apply(&application("badges"));
+    fleet.condition("gapp/badges", "Ready", "True");
+    for (name, request, reason) in [
+        (
+            "unknown",
+            request("unknown", "badges", "one", "nowhere"),
+            "ClusterUnknown",
+        ),
+        (
+            "elsewhere",
+            request("elsewhere", "badges", "two", "one"),
+            "SourceMismatch",
+        ),
+        (
+            "nobody",
+            request("nobody", "nobody", "one", "two"),
+            "ApplicationGone",
+        ),
+    ] {
+        fleet.apply(&request);
+        let (outcome, why) = outcome(&fleet, name);
+        assert_eq!(outcome, "Aborted", "{name}");
+        assert!(why.starts_with(reason), "{name}: {why}");
+    }
+    fleet.apply(&refuse("law", &["west"]));
+    fleet.condition("sovereigntypolicy/law", "InForce", "True");
+    fleet.apply(&request("unlawful", "badges", "one", "two"));
+    let (ended, why) = outcome(&fleet, "unlawful");
+    assert_eq!(ended, "Aborted");
+    assert!(why.starts_with("ProviderRefused"), "{why}");
+    assert_eq!(active(&fleet.get("gapp/badges")), Some("one"));
+    assert_eq!(fleet.configmaps("two"), "");
+
+    fleet.hub(&["delete", "sovereigntypolicy", "law"]);
+    // The name that the operator would choose for the first move.
+    fleet.apply(&request("badges-1", "badges", "one", "two"));
+    assert_eq!(outcome(&fleet, "badges-1").0, "Completed");
+    fleet.apply(&refuse("law", &["west"]));
+    fleet.until("the policy brings it back", |fleet| {
+        active(&fleet.get("gapp/badges")) == Some("one")
+    });
+}
+
+#[test]
+fn a_move_deleted_by_hand_leaves_one_copy() {
+    let _alone = alone();
+    let fleet = Fleet::start();
+    let mut slow = application("badges");
+    slow["spec"]["migration"]["soakSeconds"] = json!(600);
+    fleet.apply(&slow);
+    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.apply(&request("away", "badges", "one", "two"));
+    fleet.until("the application is recorded at the target", |fleet| {
+        active(&fleet.get("gapp/badges")) == Some("two")
+    });
+    fleet.hub(&["delete", "migration", "away"]);
+    fleet.condition("gapp/badges", "Reconciling", "False");
+    assert_eq!(active(&fleet.get("gapp/badges")), Some("two"));
+    assert_eq!(fleet.configmaps("one"), "");
+    assert_eq!(fleet.configmaps("two"), "configmap/badges");
+}
+
+#[test]
+fn an_application_deleted_in_the_middle_of_a_move_and_created_again_starts_anew() {
+    let _alone = alone();
+    let fleet = Fleet::start();
+    let mut slow = application("badges");
+    slow["spec"]["migration"]["soakSeconds"] = json!(600);
+    fleet.apply(&slow);
+    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.apply(&request("away", "badges", "one", "two"));
+    fleet.until("the application is recorded at the target", |fleet| {
+        active(&fleet.get("gapp/badges")) == Some("two")
+    });
+    let before = fleet.get("gapp/badges");
+    fleet.hub(&["delete", "gapp", "badges", "--timeout=60s"]);
+    fleet.apply(&slow);
+    fleet.condition("gapp/badges", "Ready", "True");
+    let after = fleet.get("gapp/badges");
+    assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(active(&after), Some("one"));
+    assert_eq!(after["status"]["epoch"], 1);
+    assert_eq!(fleet.configmaps("one"), "configmap/badges");
+    assert_eq!(fleet.configmaps("two"), "");
+    assert_eq!(outcome(&fleet, "away").0, "Aborted");
+}
+
+#[test]
+fn a_dead_cluster_that_an_application_has_left_may_be_removed() {
+    let _alone = alone();
+    let mut fleet = Fleet::start();
+    let mut slow = application("badges");
+    slow["spec"]["migration"]["soakSeconds"] = json!(5);
+    fleet.apply(&slow);
+    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.apply(&request("away", "badges", "one", "two"));
+    fleet.until("the application is recorded at the target", |fleet| {
+        active(&fleet.get("gapp/badges")) == Some("two")
+    });
+    fleet.members.remove("one");
+    assert_eq!(outcome(&fleet, "away").0, "Completed");
+    fleet.condition("membercluster/one", "Ready", "False");
+    fleet.hub(&["delete", "membercluster", "one", "--timeout=60s"]);
+    fleet.hub(&["delete", "gapp", "badges", "--timeout=60s"]);
+    assert_eq!(fleet.configmaps("two"), "");
+}
