@@ -1,0 +1,87 @@
+//! The operator dies.
+
+use anyhow::{Result, ensure};
+use flambeau_crds::{
+    Sensitivity,
+    migration::{MigrationOutcome, MigrationStep},
+};
+use serde_json::json;
+
+use crate::world::{Counted, Played, World};
+
+/// Kills the operator with SIGKILL at every step of moves under load, and starts it again each time.
+pub fn at_every_step(world: &World) -> Result<Counted> {
+    use MigrationStep::{Abort, Drain, Preflight, Prepare, Ready, Retire, Shift, Soak, Sync};
+    let stage = world.stage("killed")?;
+    let played = stage.play(stage.asked(Sensitivity::Public, &["alibaba"]), |_| {})?;
+    let load = played.load()?;
+    // Steps in which one and the same move is killed. Neighbours are apart, so that there is time to come back.
+    let walks: [(&[MigrationStep], MigrationOutcome); 4] = [
+        (
+            &[Preflight, Ready, Soak, Retire],
+            MigrationOutcome::Completed,
+        ),
+        (&[Prepare, Shift, Drain], MigrationOutcome::Completed),
+        (&[Sync], MigrationOutcome::Completed),
+        (&[Abort], MigrationOutcome::Aborted),
+    ];
+    let (mut from, mut to) = ("alibaba", "atos");
+    let mut killed = Vec::new();
+    for (number, (steps, expected)) in walks.iter().enumerate() {
+        let name = format!("walk-{number}");
+        killed.extend(walk(world, &played, &name, (from, to), steps)?);
+        played.ends(&name, *expected)?;
+        if *expected == MigrationOutcome::Completed {
+            (from, to) = (to, from);
+        }
+        played.rests_at(from)?;
+        played.whole_at(from)?;
+        played.nothing_at(to)?;
+    }
+    let counted = load.ends_clean()?;
+    for step in [Preflight, Ready, Shift, Soak, Drain, Retire, Abort] {
+        ensure!(
+            killed.contains(&step),
+            "the operator was never killed at {step:?}, only at {killed:?}"
+        );
+    }
+    Ok(counted.note(format!("killed at {killed:?}")))
+}
+
+/// One move, with the operator killed at each of the steps; returns the steps that were recorded at its deaths.
+fn walk(
+    world: &World,
+    played: &Played<'_>,
+    name: &str,
+    (from, to): (&str, &str),
+    steps: &[MigrationStep],
+) -> Result<Vec<MigrationStep>> {
+    use MigrationStep::{Abort, Preflight, Prepare, Shift};
+    let held = steps.contains(&Preflight) || steps.contains(&Prepare);
+    played.request(name, from, to, held)?;
+    let mut killed = Vec::new();
+    for step in steps {
+        match step {
+            Prepare => {
+                // A target that is silent for a moment holds the move where its objects are to be written.
+                played.reaches(name, Preflight)?;
+                world.member(to).pause()?;
+                played.switch(name, &json!({ "pause": false }))?;
+            }
+            Abort => {
+                played.reaches(name, Shift)?;
+                played.switch(name, &json!({ "abort": true }))?;
+            }
+            _ => {}
+        }
+        played.reaches(name, *step)?;
+        world.testbed.kill_operator()?;
+        killed.extend(played.step(name)?);
+        world.member(to).resume()?;
+        world.testbed.start_operator()?;
+        if *step == Preflight {
+            played.switch(name, &json!({ "pause": false }))?;
+        }
+    }
+    Ok(killed)
+}
