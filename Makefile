@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: test generate fmt lint bench
+.PHONY: test soak generate fmt lint bench
 .PHONY: help demo up down prerequisites upstream games operator testbed test-testbed
 
 TESTBED := target/debug/testbed
@@ -31,6 +31,10 @@ upstream: prerequisites ## Build or fetch Kubernetes, Contour and Envoy, once pe
 
 test: upstream games operator ## Pass all tests, against real API servers and real clusters
 	@cargo test --workspace --locked
+
+soak: upstream games operator ## What takes longer than a change should wait: more seeds, more kills, more that goes wrong
+	@SEEDS=200000 cargo test --release --package flambeau-planner --test simulation
+	@SOAK=1 cargo test --package flambeau-scenarios --test whole --test scenarios -- --nocapture
 
 generate: ## Write the CustomResourceDefinitions from the types
 	@cargo run --quiet --package flambeau-crds --bin crdgen crds/generated
