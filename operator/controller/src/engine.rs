@@ -68,7 +68,7 @@ impl<E: Edge> Engine<E> {
 
     /// Runs until asked to stop; then lets work under way end.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut rest = Duration::ZERO;
+        let mut rested = Instant::now();
         loop {
             let until = self.alarm();
             tokio::select! {
@@ -77,8 +77,10 @@ impl<E: Edge> Engine<E> {
                 _ = stop.wait_for(|stop| *stop) => break,
             }
             while self.tasks.try_join_next().is_some() {}
-            tokio::time::sleep(rest).await;
-            rest = self.pass() * (PLANNING_SHARE - 1);
+            // Only what is left of the rest: a single event is planned at once.
+            tokio::time::sleep_until(rested.into()).await;
+            let spent = self.pass();
+            rested = Instant::now() + spent * (PLANNING_SHARE - 1);
         }
         tracing::info!(
             under_way = self.tasks.len(),
@@ -102,7 +104,12 @@ impl<E: Edge> Engine<E> {
             let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
             Instant::now() + wait.min(LONGEST_SLEEP)
         });
-        planned.into_iter().chain(self.lanes.next_rested()).min()
+        let waiting = [
+            planned,
+            self.lanes.next_rested(),
+            self.actor.reports.next_due(),
+        ];
+        waiting.into_iter().flatten().min()
     }
 
     /// One pass; returns how long the thinking took.
@@ -132,6 +139,7 @@ impl<E: Edge> Engine<E> {
             snapshot: &snapshot,
             plan: &plan,
             now,
+            at: started,
         };
         let mut work = due.applications();
         work.extend(due.pending_erasures());
@@ -149,6 +157,7 @@ impl<E: Edge> Engine<E> {
             self.start(work);
         }
         self.lanes.forget_rested(started);
+        self.actor.reports.forget_due(started);
         spent
     }
 

@@ -23,7 +23,7 @@ use flambeau_planner::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, api::ObjectMeta};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 /// What work is derived from.
 pub struct Due<'a, E> {
@@ -41,6 +41,8 @@ pub struct Due<'a, E> {
     pub plan: &'a Plan,
     /// When.
     pub now: Timestamp,
+    /// The same moment, by the clock that nobody sets.
+    pub at: Instant,
 }
 
 impl<E: Edge> Due<'_, E> {
@@ -91,7 +93,10 @@ impl<E: Edge> Due<'_, E> {
                 self.now,
             )
         });
-        let status = status.filter(|status| *status != *entry.status);
+        let status = status.filter(|status| {
+            let reports = &self.actor.reports;
+            reports.due(&planned.key, &entry.status, status, self.at)
+        });
         let begin = self.begin(entry, planned);
         if status.is_none() && begin.is_none() && finalizer == Finalizer::Leave {
             return None;

@@ -1,10 +1,12 @@
 //! Act: brings about what was recorded. Nothing else writes.
 
 mod events;
+mod reports;
 mod routed;
 mod writes;
 
 pub use events::{Happening, tell_application, tell_migration};
+pub use reports::Reports;
 pub use writes::HubWrites;
 
 use crate::{
@@ -30,6 +32,9 @@ use std::{
 
 /// How soon a member is asked again whether what is being deleted is gone.
 const ERASURE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How soon the status of a cluster or policy is written again.
+const COUNTING_PAUSE: Duration = Duration::from_secs(2);
 
 /// Endpoints by cluster.
 pub type Endpoints = BTreeMap<Name, Vec<EndpointAddress>>;
@@ -160,9 +165,14 @@ impl Work {
     }
 
     /// How long its lane rests when the work was done: erasing takes its time
-    /// on the member.
+    /// on the member, and what is counted over the whole fleet changes with
+    /// every application.
     pub fn pause(&self) -> Option<Duration> {
-        matches!(self, Work::Erase { .. }).then_some(ERASURE_PAUSE)
+        match self {
+            Work::Erase { .. } => Some(ERASURE_PAUSE),
+            Work::Cluster { .. } | Work::Policy { .. } => Some(COUNTING_PAUSE),
+            _ => None,
+        }
     }
 }
 
@@ -209,6 +219,8 @@ pub struct Actor<E> {
     events: Events,
     erased: Arc<Mutex<HashSet<(Name, ApplicationKey)>>>,
     routed: Arc<Mutex<HashMap<ApplicationKey, Routed>>>,
+    /// Reports that wait.
+    pub reports: Reports,
 }
 
 impl<E: Edge> Actor<E> {
@@ -223,6 +235,7 @@ impl<E: Edge> Actor<E> {
             events,
             erased: Arc::default(),
             routed: Arc::default(),
+            reports: Reports::default(),
         }
     }
 

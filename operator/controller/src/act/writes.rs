@@ -17,6 +17,8 @@ use prometheus_client::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What was written to the hub.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,9 +28,26 @@ struct Label {
     result: &'static str,
 }
 
-/// Writes, counted.
-#[derive(Clone, Debug, Default)]
-pub struct HubWrites(Family<Label, Counter>);
+/// Writes to the hub at the same time. Each takes a connection of its own, so
+/// that a thousand applications at once would take a thousand handshakes and
+/// their memory, and be answered no sooner.
+const CONCURRENT: usize = 16;
+
+/// Writes, counted, a few at a time.
+#[derive(Clone, Debug)]
+pub struct HubWrites {
+    counts: Family<Label, Counter>,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for HubWrites {
+    fn default() -> Self {
+        Self {
+            counts: Family::default(),
+            turns: Arc::new(Semaphore::new(CONCURRENT)),
+        }
+    }
+}
 
 /// The API of one kind, in the namespace of an object if it has one.
 pub trait Scope<K: Resource> {
@@ -52,13 +71,15 @@ impl<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>> Scope<K>
     }
 }
 
+// The semaphore lives as long as the writes and is never closed, so that a
+// turn always comes.
 impl HubWrites {
     /// Exports the counters.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "hub_writes",
             "Writes to Flambeau's own kinds on the hub",
-            self.0.clone(),
+            self.counts.clone(),
         );
     }
 
@@ -78,6 +99,7 @@ impl HubWrites {
     where
         <E::Object as Resource>::Scope: Scope<E::Object>,
     {
+        let _turn = self.turns.acquire().await;
         let status = serde_json::to_value(status).map_err(Error::SerdeError)?;
         let patch = json!([
             { "op": "test", "path": "/metadata/uid", "value": meta.uid },
@@ -116,6 +138,7 @@ impl HubWrites {
             "metadata": { "name": &*key.name, "uid": meta.uid, "finalizers": finalizers },
         });
         let api = <E::Object as Resource>::Scope::api(hub.client.clone(), &key.namespace);
+        let _turn = self.turns.acquire().await;
         let answer = api
             .patch(&key.name, &params().force(), &Patch::Apply(object))
             .await;
@@ -142,6 +165,7 @@ impl HubWrites {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
+        let _turn = self.turns.acquire().await;
         match api.create(&params, object).await {
             Err(Error::Api(status)) if status.code == 409 => Ok(()),
             answer => self.take("create", table, answer),
@@ -156,7 +180,9 @@ impl HubWrites {
     ) -> Result<(), Error> {
         let result = if answer.is_ok() { "success" } else { "error" };
         let kind = E::Object::kind(&()).into_owned();
-        self.0.get_or_create(&Label { kind, verb, result }).inc();
+        self.counts
+            .get_or_create(&Label { kind, verb, result })
+            .inc();
         match answer {
             Ok(object) => {
                 table.upsert(object);
