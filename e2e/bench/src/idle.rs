@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::api::{self, Watched};
@@ -11,7 +10,8 @@ use crate::fleet::Fleet;
 use crate::objects::{self, MEMBERS, NAMESPACE, PLAIN};
 use crate::operator::Operator;
 use crate::progress;
-use crate::report::{Goal, Report, percentile};
+use crate::report::{Goal, Report, percentile, percentiles};
+use crate::writes::Writes;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The fleet counts as idle again when nothing was written to an application for this long.
@@ -100,13 +100,24 @@ pub async fn measure(report: &mut Report, count: usize) -> Result<()> {
     report.detail("idle_placement_ms", percentiles(&times));
     operator.applications_ready(count, PATIENCE).await?;
     api::quiet(&mut changes, Duration::from_secs(1)).await;
+    count_writes(report, &fleet, count, &hub_before, &member_before).await
+}
+
+/// What was written for the applications, on the hub and on members.
+async fn count_writes(
+    report: &mut Report,
+    fleet: &Fleet,
+    count: usize,
+    hub_before: &Writes,
+    member_before: &Writes,
+) -> Result<()> {
     let hub =
         fleet
             .hub_writes()
             .await?
-            .since(&hub_before)
+            .since(hub_before)
             .without("POST", "gamesapplications", count);
-    let members = fleet.member_writes().await?.since(&member_before).without(
+    let members = fleet.member_writes().await?.since(member_before).without(
         "PATCH",
         "deployments/status",
         count,
@@ -146,14 +157,6 @@ fn by(writes: u64, count: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let share = writes as f64 / count as f64;
     share
-}
-
-fn percentiles(values: &[f64]) -> Value {
-    let mut found = serde_json::Map::new();
-    for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)] {
-        found.insert(name.to_owned(), percentile(values, share).into());
-    }
-    Value::Object(found)
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -14,7 +14,7 @@ use crate::idle::{APPLICATIONS, CONFIG_MAPS, DEPLOYMENTS, deployment_path};
 use crate::objects::{self, MEMBERS, NAMESPACE, PLAIN};
 use crate::operator::{Operator, Usage};
 use crate::progress;
-use crate::report::{Goal, Report};
+use crate::report::{Goal, Report, percentiles};
 use crate::writes::Writes;
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -65,7 +65,8 @@ pub async fn measure(
     progress!("{count} applications: the operator places them");
     let mut operator = Operator::start(&fleet.kubeconfig(), &fleet.folder, "operator").await?;
     let mut seen = BTreeSet::new();
-    let mut places = vec![0; count];
+    let (mut places, mut times) = (vec![0; count], Vec::new());
+    let started = operator.started;
     let all = api::until(
         &mut arrivals,
         "every object in a member",
@@ -77,7 +78,9 @@ pub async fn measure(
                 .and_then(|digits| digits.parse::<usize>().ok())
             {
                 places[number] = arrival.cluster;
-                seen.insert((arrival.kind, number));
+                if seen.insert((arrival.kind, number)) {
+                    times.push((arrival.at - started).as_secs_f64());
+                }
             }
             seen.len() == 2 * count
         },
@@ -87,6 +90,10 @@ pub async fn measure(
     let placed = operator.usage()?;
     api::quiet(&mut changes, SETTLED).await;
     let settled = operator.usage()?;
+    report.detail(
+        &format!("many_{count}_arrivals_seconds"),
+        percentiles(&times),
+    );
     report.detail(
         &format!("many_{count}_operator_metrics"),
         planning(&operator.metrics().await?),

@@ -190,6 +190,22 @@ pub fn percentile(values: &[f64], share: f64) -> f64 {
         .unwrap_or(0.0)
 }
 
+/// How values are spread.
+pub fn percentiles(values: &[f64]) -> Value {
+    let mut found = Map::new();
+    for (name, share) in [
+        ("min", 0.0),
+        ("p10", 0.1),
+        ("p50", 0.5),
+        ("p90", 0.9),
+        ("p99", 0.99),
+        ("max", 1.0),
+    ] {
+        found.insert(name.to_owned(), percentile(values, share).into());
+    }
+    Value::Object(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

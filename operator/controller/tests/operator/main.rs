@@ -1,5 +1,11 @@
 //! The operator as a process, against real API servers.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test ends with what goes wrong"
+)]
+
 mod fleet;
 mod moves;
 
