@@ -165,6 +165,12 @@ impl<E: Edge> Engine<E> {
         let Some(held) = self.lanes.take(work.lane()) else {
             return;
         };
+        // The write before it ended after the snapshot was taken.
+        if self.actor.outdated(&work) {
+            held.succeed();
+            self.dirty.mark();
+            return;
+        }
         let (actor, dirty) = (self.actor.clone(), self.dirty.clone());
         self.tasks.spawn(async move {
             let (lane, pause) = (work.lane(), work.pause());

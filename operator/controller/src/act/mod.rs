@@ -12,7 +12,7 @@ pub use writes::HubWrites;
 use crate::{
     declared::Declared,
     edge::{Edge, EdgeError, EndpointAddress},
-    hub::{Hub, Meta},
+    hub::{Entry, Hub, Meta, Table},
     lanes::Lane,
     members::{MemberError, Members},
 };
@@ -249,6 +249,27 @@ impl<E: Edge> Actor<E> {
         self.erased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether an object on the hub changed since work on it was planned: what
+    /// is due now is for the next plan to say.
+    pub fn outdated(&self, work: &Work) -> bool {
+        fn changed<T: Entry>(table: &Table<T>, key: &ApplicationKey, meta: &Meta) -> bool {
+            let same = |entry: &T| entry.meta().version == meta.version;
+            table.read(|entries| !entries.get(key).is_some_and(same))
+        }
+        let hub = &self.hub;
+        match work {
+            Work::Application { key, meta, .. } => changed(&hub.applications, key, meta),
+            Work::Migration { key, meta, .. } => changed(&hub.migrations, key, meta),
+            Work::Provider { key, meta, .. } => changed(&hub.providers, key, meta),
+            Work::Cluster { key, meta, .. } => changed(&hub.clusters, key, meta),
+            Work::Policy { key, meta, .. } => changed(&hub.policies, key, meta),
+            Work::Write { .. }
+            | Work::Erase { .. }
+            | Work::Edge { .. }
+            | Work::RemoveEdge { .. } => false,
+        }
+    }
+
     /// Does one piece of work.
     ///
     /// # Errors
@@ -330,9 +351,9 @@ impl<E: Edge> Actor<E> {
 
     /// The status first: what a finalizer guarded is remembered before it
     /// goes.
-    async fn store<T: crate::hub::Entry>(
+    async fn store<T: Entry>(
         &self,
-        table: &crate::hub::Table<T>,
+        table: &Table<T>,
         key: &ApplicationKey,
         meta: &Meta,
         status: Option<impl serde::Serialize>,
@@ -449,9 +470,9 @@ impl<E: Edge> Actor<E> {
         Ok(())
     }
 
-    async fn finalize<T: crate::hub::Entry>(
+    async fn finalize<T: Entry>(
         &self,
-        table: &crate::hub::Table<T>,
+        table: &Table<T>,
         key: &ApplicationKey,
         meta: &Meta,
         finalizer: Finalizer,
