@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 .PHONY: test soak generate fmt lint bench
-.PHONY: help demo up down prerequisites upstream games operator testbed test-testbed
+.PHONY: help demo up down prerequisites upstream games operator testbed test-testbed test-scenarios
 
 TESTBED := target/debug/testbed
 # Static, so that the program is an image by itself; a target folder of its own keeps the flag away from the rest.
@@ -52,6 +52,9 @@ bench: upstream operator ## Measure speed and memory (target/bench/report.json; 
 
 test-testbed: upstream games operator ## Crash and recover the testbed itself (takes a running one down)
 	@cargo test --package flambeau-testbed --test whole -- --ignored --nocapture
+
+test-scenarios: upstream games operator ## Try what goes wrong in the world, once (6 minutes; some of it with SCENARIOS=name)
+	@cargo test --package flambeau-scenarios --test scenarios -- $(SCENARIOS)
 
 testbed:
 	@cargo build $(if $(wildcard $(TESTBED)),--quiet) --package flambeau-testbed

@@ -1,6 +1,6 @@
 //! Applications that change or go in the middle of a move, or while their member is away.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use flambeau_crds::{
     Sensitivity,
     migration::{MigrationOutcome, MigrationStep},
@@ -80,4 +80,36 @@ pub fn deleted_while_member_is_dead(world: &World) -> Result<Counted> {
     ovh.restore_link()?;
     played.nothing_at("ovh")?;
     Ok(Counted::default())
+}
+
+/// Cluster and provider are deleted while an application runs there: they stay, say so, and nothing moves; they go when
+/// it has gone.
+pub fn in_use(world: &World) -> Result<Counted> {
+    let stage = world.stage("in-use")?;
+    let played = stage.play(stage.asked(Sensitivity::Public, &["ovh"]), |_| {})?;
+    let load = played.load()?;
+    let hub = world.testbed.hub();
+    let used = ["member/ovh", "cprov/ovh"];
+    for object in used {
+        hub.kubectl(&["delete", object, "--wait=false"])?;
+    }
+    for object in used {
+        until(&format!("{object} says that it is in use"), || {
+            let reasons = "jsonpath={.status.conditions[*].reason}";
+            let reasons = hub.kubectl(&["get", object, "--output", reasons])?;
+            Ok((!reasons.contains("InUse")).then_some(reasons))
+        })?;
+    }
+    played.rests_at("ovh")?;
+    ensure!(
+        played.moves()?.is_empty(),
+        "nothing moves because a cluster is deleted"
+    );
+    let counted = load.ends_clean()?;
+    played.delete()?;
+    for object in used {
+        hub.kubectl(&["wait", "--for=delete", "--timeout=60s", object])?;
+    }
+    played.nothing_at("ovh")?;
+    Ok(counted)
 }

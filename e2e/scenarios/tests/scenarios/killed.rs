@@ -1,19 +1,52 @@
 //! The operator dies.
 
-use anyhow::{Result, ensure};
+use std::{thread::sleep, time::Duration};
+
+use anyhow::{Context, Result, ensure};
 use flambeau_crds::{
     Sensitivity,
     migration::{MigrationOutcome, MigrationStep},
 };
+use flambeau_games::Application;
+use flambeau_testbed::{command::run, process::recorded};
 use serde_json::json;
 
-use crate::world::{Counted, Played, World};
+use crate::world::{Counted, Played, World, until};
+
+/// The hub's API server is silent for a while in the middle of a move: requests do not mind, and the move goes on.
+pub fn hub_silent(world: &World) -> Result<Counted> {
+    const SILENCE: Duration = Duration::from_secs(20);
+    let stage = world.stage("silent")?;
+    let played = stage.play(stage.asked(Sensitivity::Public, &["alibaba"]), |_| {})?;
+    let load = played.load()?;
+    played.request("away", "alibaba", "atos", false)?;
+    played.reaches("away", MigrationStep::Shift)?;
+    let hub = world.testbed.hub();
+    let server =
+        recorded::running(hub.folder(), "kube-apiserver").context("the API server runs")?;
+    let pid = server.pid.to_string();
+    run("kill", &["-STOP", &pid])?;
+    // Nothing can be awaited: that nothing happens is the point.
+    sleep(SILENCE);
+    run("kill", &["-CONT", &pid])?;
+    until("the hub answers", || {
+        Ok(played.object().err().map(|error| format!("{error:#}")))
+    })?;
+    played.ends("away", MigrationOutcome::Completed)?;
+    played.rests_at("atos")?;
+    played.nothing_at("alibaba")?;
+    load.ends_clean()
+}
 
 /// Kills the operator with SIGKILL at every step of moves under load, and starts it again each time.
 pub fn at_every_step(world: &World) -> Result<Counted> {
     use MigrationStep::{Abort, Drain, Preflight, Prepare, Ready, Retire, Shift, Soak, Sync};
     let stage = world.stage("killed")?;
-    let played = stage.play(stage.asked(Sensitivity::Public, &["alibaba"]), |_| {})?;
+    let mut asked = stage.asked(Sensitivity::Public, &["alibaba"]);
+    // Its streams keep the source busy, so that Drain takes its time.
+    asked.application = Application::Results;
+    asked.pace.drain_seconds = 4;
+    let played = stage.play(asked, |_| {})?;
     let load = played.load()?;
     // Steps in which one and the same move is killed. Neighbours are apart, so that there is time to come back.
     let walks: [(&[MigrationStep], MigrationOutcome); 4] = [

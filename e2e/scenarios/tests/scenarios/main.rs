@@ -25,7 +25,7 @@ use world::{Counted, World};
 type Scenario = fn(&World) -> Result<Counted>;
 
 /// All scenarios, the most valuable first.
-const SCENARIOS: [(&str, Scenario); 11] = [
+const SCENARIOS: [(&str, Scenario); 13] = [
     ("operator-killed-at-every-step", killed::at_every_step),
     ("no-lawful-target", law::no_lawful_target),
     ("policy-withdrawn-before-shift", law::withdrawn_before_shift),
@@ -40,6 +40,8 @@ const SCENARIOS: [(&str, Scenario); 11] = [
         "deleted-while-its-member-is-dead",
         ends::deleted_while_member_is_dead,
     ),
+    ("hub-silent-during-shift", killed::hub_silent),
+    ("cluster-and-provider-in-use", ends::in_use),
 ];
 
 fn main() -> ExitCode {

@@ -12,13 +12,13 @@ use flambeau_crds::{
     application::MigrationStrategy,
     migration::{MigrationOutcome, MigrationStep},
 };
-use flambeau_games::Application;
+use flambeau_games::{Application, application::STREAM_PATH};
 use flambeau_scenarios::{
     application::Asked,
     demo::{block_on, judge::present},
     fleet,
     hub::{Edge, Hub, condition, outcome, status, unrest},
-    load::{ApplicationLoad, LoadConfig, LoadGenerator},
+    load::{ApplicationLoad, LoadConfig, LoadGenerator, StreamLoad},
 };
 use flambeau_testbed::{
     cluster::Cluster,
@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Requests per second of a scenario.
 const RATE: f64 = 100.0;
+
+/// Event streams, of an application that has some.
+const STREAMS: usize = 3;
 
 /// Whether there is time for more.
 pub fn soak() -> bool {
@@ -260,7 +263,16 @@ impl Played<'_> {
                 host: self.asked.host.clone(),
                 ..ApplicationLoad::games(self.asked.application, "example", RATE)
             }],
-            streams: Vec::new(),
+            streams: if self.asked.application.streams() {
+                vec![StreamLoad {
+                    name: self.name().to_owned(),
+                    host: self.asked.host.clone(),
+                    path: STREAM_PATH.to_owned(),
+                    count: STREAMS,
+                }]
+            } else {
+                Vec::new()
+            },
             clouds: ["alibaba", "atos", "ovh"].map(str::to_owned).to_vec(),
             timeout: LoadConfig::TIMEOUT,
         };
@@ -469,7 +481,7 @@ impl Played<'_> {
         Ok(())
     }
 
-    /// The log lines of the hub's events about the application, by reason.
+    /// Waits until there is an event about the application with that reason.
     pub fn event(&self, reason: &str) -> Result<()> {
         let selector = format!(
             "--field-selector=reason={reason},involvedObject.name={}",
@@ -524,6 +536,13 @@ impl Load {
                 examples.join("; ")
             );
         }
+        if let Some(failure) = result
+            .streams
+            .iter()
+            .find_map(|streams| streams.examples.first())
+        {
+            bail!("a stream broke: {} {}", failure.time, failure.detail);
+        }
         Ok(Counted {
             requests: result.requests,
             note: String::new(),
@@ -551,7 +570,7 @@ fn until_within(
     Ok(())
 }
 
-/// What the operator's log says, for messages.
+/// Waits until the operator exports exactly this line.
 pub fn metric(world: &World, line: &str) -> Result<()> {
     let url = format!("{}/metrics", world.testbed.operator_url());
     until(&format!("the metric {line}"), || {
