@@ -19,7 +19,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 /// A plan may take at most one part in this many of the time, however fast
 /// changes come.
-const PLANNING_SHARE: u32 = 4;
+const PLANNING_SHARE: u32 = 2;
 
 /// How long the loop sleeps at most before a moment at which the plan changes
 /// by itself: the clock may be set meanwhile.
