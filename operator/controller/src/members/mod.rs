@@ -309,22 +309,6 @@ impl Members {
         names
     }
 
-    /// Applications of which anything was seen on a member.
-    pub fn applications_on(&self, cluster: &str) -> Vec<ApplicationKey> {
-        let Some(member) = self.member(cluster) else {
-            return Vec::new();
-        };
-        let contents = member.store.lock();
-        let mut keys: Vec<ApplicationKey> = contents
-            .copies
-            .iter()
-            .filter(|(_, copy)| copy.objects.iter().any(|seen| !seen.derived))
-            .map(|(key, _)| key.clone())
-            .collect();
-        keys.sort();
-        keys
-    }
-
     /// Writes what is declared to a member, under an epoch: one server-side
     /// apply for every object that is not there as declared, in an order in
     /// which each finds what it needs; then deletes what is no longer
