@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(report.missed(), 2);
         let table = report.table();
         assert!(
-            table.contains("fast     3 ms   2 ms   1.50  ≤ 2 F (aim 1.50)  met"),
+            table.contains("fast      3 ms   2 ms   1.50  ≤ 2 F (aim 1.50)  met"),
             "{table}"
         );
     }
