@@ -16,6 +16,7 @@ pub mod lanes;
 pub mod members;
 pub mod metrics;
 pub mod offline;
+pub mod quantity;
 pub mod report;
 pub mod server;
 pub mod work;
