@@ -1,11 +1,13 @@
 //! One cluster of the testbed: how it is started, cut off, killed and brought back.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 
 use crate::api::ApiClient;
 use crate::cgroup::{Group, Hierarchies, ROOT};
@@ -14,6 +16,7 @@ use crate::control_plane::{ControlPlaneSpec, Ports};
 use crate::images::Image;
 use crate::network::{self, Addresses};
 use crate::node::Node;
+use crate::partition::{self, Direction};
 use crate::process::recorded::{self, Mounts, Placement, ProcessId};
 use crate::process::{Component, last_lines};
 use crate::progress::Progress;
@@ -22,6 +25,9 @@ use crate::upstream::Tools;
 use crate::wait::{self, Probe};
 
 const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// The component that clients speak to.
+pub const API_SERVER: &str = "kube-apiserver";
 
 /// The ports inside a cluster's own namespace, where nobody else is.
 const PORTS: Ports = Ports {
@@ -94,6 +100,12 @@ impl Cluster {
         self.spec.kubeconfig()
     }
 
+    /// The cluster's address on the wide-area network.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.spec.address
+    }
+
     /// The network of the cluster's pods.
     #[must_use]
     pub fn pods(&self) -> String {
@@ -153,15 +165,23 @@ impl Cluster {
     /// # Errors
     /// When the link is not there.
     pub fn cut_link(&self) -> Result<()> {
-        network::set_link(&self.name, false)
+        self.cut(Direction::Both)
     }
 
-    /// Restores the link to the wide-area network.
+    /// Cuts the link to the wide-area network in one direction, or both.
+    ///
+    /// # Errors
+    /// When the link is not there.
+    pub fn cut(&self, direction: Direction) -> Result<()> {
+        partition::cut(&self.name, direction)
+    }
+
+    /// Restores the link to the wide-area network, however it was cut.
     ///
     /// # Errors
     /// When the link is not there.
     pub fn restore_link(&self) -> Result<()> {
-        network::set_link(&self.name, true)
+        partition::restore(&self.name)
     }
 
     /// Kills every process of the cluster at once with SIGKILL, pods included, as a fire would.
@@ -180,7 +200,7 @@ impl Cluster {
         let Some(process) = recorded::running(&self.folder, name) else {
             return Ok(());
         };
-        process.signal(nix::sys::signal::Signal::SIGKILL)?;
+        process.signal(Signal::SIGKILL)?;
         wait::until(&format!("end of {name}"), Duration::from_secs(10), || {
             Ok(if process.alive() {
                 Probe::Pending("it runs".to_owned())
@@ -188,6 +208,56 @@ impl Cluster {
                 Probe::Done(())
             })
         })
+    }
+
+    /// Kills everything of the node at once with SIGKILL, pods included; the control plane goes on.
+    ///
+    /// # Errors
+    /// When a process does not vanish.
+    pub fn kill_node(&self) -> Result<()> {
+        self.node_group().kill()?;
+        // Where the kubelet's groups are in the unified hierarchy, containers leave the one that they inherit.
+        self.group.below("kubepods").kill()
+    }
+
+    /// Brings a killed node back and waits until the API server calls it ready.
+    ///
+    /// # Errors
+    /// When the cluster has none, or a process of it ends.
+    pub fn restart_node(&self, images: &[Image]) -> Result<()> {
+        let node = self.node().context("the cluster has no node")?;
+        self.kill_node()?;
+        node.start_runtime(images)?;
+        node.start_kubelet()?;
+        node.await_ready()
+    }
+
+    /// Stops the process of one component where it is: its connections stay open and silent.
+    ///
+    /// # Errors
+    /// When it does not run, or the kernel refuses.
+    pub fn hang_component(&self, name: &str) -> Result<()> {
+        recorded::check(&self.folder, name)?.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets the process of a component go on that hangs.
+    ///
+    /// # Errors
+    /// When the kernel refuses. A component that does not run, or does not hang, is no error.
+    pub fn resume_component(&self, name: &str) -> Result<()> {
+        recorded::running(&self.folder, name)
+            .map_or(Ok(()), |process| process.signal(Signal::SIGCONT))
+    }
+
+    /// Starts the API server again when it was killed, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time.
+    pub fn restart_api_server(&self) -> Result<()> {
+        if recorded::running(&self.folder, API_SERVER).is_none() {
+            self.run(&self.spec.apiserver(self.kubernetes()), Mounts::Shared)?;
+        }
+        self.await_api()
     }
 
     /// Stops every process of the cluster where it is, pods included; connections stay open and silent.
@@ -257,7 +327,7 @@ impl Cluster {
     fn await_api(&self) -> Result<()> {
         let client = self.client()?;
         wait::until("API server ready", READY_WITHIN, || {
-            for process in ["etcd", "kube-apiserver"] {
+            for process in ["etcd", API_SERVER] {
                 recorded::check(&self.folder, process)?;
             }
             Ok(client.ready())
@@ -277,9 +347,21 @@ impl Cluster {
         &self.tools
     }
 
-    /// Runs a component in the cluster's namespace and control group.
+    /// Runs a component of the control plane in the cluster's namespace and control group.
     pub(crate) fn run(&self, component: &Component, mounts: Mounts) -> Result<ProcessId> {
-        let group = self.group.below("system");
+        self.run_in(self.group.below("system"), component, mounts)
+    }
+
+    /// Runs a component of the node, in a group of its own that containers inherit.
+    pub(crate) fn run_on_node(&self, component: &Component, mounts: Mounts) -> Result<ProcessId> {
+        self.run_in(self.node_group(), component, mounts)
+    }
+
+    fn node_group(&self) -> Group {
+        self.group.below("node")
+    }
+
+    fn run_in(&self, group: Group, component: &Component, mounts: Mounts) -> Result<ProcessId> {
         group.create()?;
         let placement = Placement {
             group,

@@ -36,6 +36,7 @@ pub mod images;
 pub mod network;
 pub mod node;
 pub mod operator;
+pub mod partition;
 pub mod paths;
 pub mod pki;
 pub mod prerequisites;

@@ -19,10 +19,10 @@ use crate::state::{Entry, Journal};
 pub const CLUSTERS: [&str; 4] = ["hub", "alibaba", "atos", "ovh"];
 
 /// The bridge that plays the wide-area network.
-const BRIDGE: &str = "fl-wan";
+pub(crate) const BRIDGE: &str = "fl-wan";
 
 /// The link's name inside each namespace.
-const INSIDE: &str = "wan";
+pub(crate) const INSIDE: &str = "wan";
 
 /// A private /16 network that holds all addresses of the testbed: `a.b.0.0/24` is the wide-area network, and the
 /// cluster with number n has pods in `a.b.(10 n).0/24` and services in `a.b.(100 + 10 n).0/24`.

@@ -105,7 +105,7 @@ impl<'a> Node<'a> {
         let binds = [("run", "/run"), ("lib", "/var/lib"), ("log", "/var/log")];
         let binds = binds.map(|(folder, over)| (self.folder.join(folder), PathBuf::from(over)));
         self.cluster
-            .run(&containerd, Mounts::Private(binds.to_vec()))?;
+            .run_on_node(&containerd, Mounts::Private(binds.to_vec()))?;
         let socket = self.folder.join("run/containerd/containerd.sock");
         wait::until(
             &format!("containerd of {}", self.name()),
@@ -159,7 +159,8 @@ impl<'a> Node<'a> {
             .path("kubeconfig", &self.folder.join("kubelet.kubeconfig"))
             .flag("hostname-override", &name)
             .flag("node-ip", self.cluster.control_plane().address);
-        self.cluster.run(&kubelet, Mounts::Of(self.runtime()?))?;
+        self.cluster
+            .run_on_node(&kubelet, Mounts::Of(self.runtime()?))?;
         let proxy = Component::new("kube-proxy", kubernetes)
             .argument("kube-proxy")
             .path("kubeconfig", &self.folder.join("kube-proxy.kubeconfig"))
@@ -167,7 +168,8 @@ impl<'a> Node<'a> {
             .flag("proxy-mode", "nftables")
             .flag("cluster-cidr", self.cluster.pods())
             .flag("conntrack-max-per-core", 0);
-        self.cluster.run(&proxy, Mounts::Of(self.runtime()?))?;
+        self.cluster
+            .run_on_node(&proxy, Mounts::Of(self.runtime()?))?;
         Ok(())
     }
 

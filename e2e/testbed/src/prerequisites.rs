@@ -13,7 +13,7 @@ use crate::node::CNI_PLUGINS;
 use crate::paths;
 
 /// Programs of the system, each with Debian's package that carries it.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("runc", "runc"),
     ("buildah", "buildah"),
     ("nft", "nftables"),
+    ("iptables", "iptables"),
     ("conntrack", "conntrack"),
 ];
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Hierarchies;
 use crate::network;
+use crate::partition;
 use crate::process::recorded::ProcessId;
 
 /// Machine-wide, because names of links and addresses are: one testbed per machine.
@@ -43,6 +44,11 @@ pub enum Entry {
     Link {
         /// The link's name.
         name: String,
+    },
+    /// A packet filter of the root namespace, as arguments of iptables.
+    Filter {
+        /// The chain and what follows it.
+        rule: Vec<String>,
     },
     /// A process.
     Process {
@@ -188,6 +194,7 @@ impl Journal {
         for entry in entries.iter().rev() {
             match entry {
                 Entry::Process { id, .. } => id.signal(Signal::SIGKILL)?,
+                Entry::Filter { rule } => partition::remove_filter(rule)?,
                 Entry::Link { name } => network::remove_link(name)?,
                 Entry::Namespace { file } => network::remove_namespace(file)?,
                 Entry::Group { .. } | Entry::Begun { .. } | Entry::Complete => {}

@@ -172,6 +172,12 @@ impl Testbed {
         &self.clusters[1..]
     }
 
+    /// All clusters, the hub first.
+    #[must_use]
+    pub fn clusters(&self) -> &[Cluster] {
+        &self.clusters
+    }
+
     /// A cluster by its name.
     ///
     /// # Errors

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flambeau_testbed::cgroup::{Hierarchies, ROOT};
-use flambeau_testbed::cluster::Cluster;
+use flambeau_testbed::cluster::{API_SERVER, Cluster};
 use flambeau_testbed::images;
+use flambeau_testbed::partition::Direction;
 use flambeau_testbed::progress::Progress;
 use flambeau_testbed::state::{Entry, Journal, Standing};
 use flambeau_testbed::testbed::{Options, Testbed};
@@ -36,6 +37,14 @@ spec:
             - { name: NODE_NAME, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }
             - { name: POD_NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }
           readinessProbe: { httpGet: { path: /readyz, port: 8080 }, periodSeconds: 1 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: website }
+spec:
+  type: NodePort
+  selector: { app: website }
+  ports: [{ port: 80, targetPort: 8080, nodePort: 30080 }]
 "#;
 
 #[test]
@@ -111,9 +120,26 @@ fn lose_and_regain(cluster: &Cluster) -> Result<()> {
     ensure!(cluster.client()?.get("/readyz").is_err(), "a cut link cuts");
     cluster.restore_link()?;
     let client = cluster.client()?;
+    wait::until("the NodePort answers", PATIENCE, || {
+        Ok(if pod_answers(cluster)? {
+            Probe::Done(())
+        } else {
+            pending()
+        })
+    })?;
     wait::until("the API is back after the cut", PATIENCE, || {
         Ok(client.ready())
     })?;
+
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        cluster.cut(direction)?;
+        let heard = cluster.client()?.get("/readyz");
+        ensure!(heard.is_err(), "a link cut {direction:?} answers nothing");
+        cluster.restore_link()?;
+        wait::until("the API is back after the cut", PATIENCE, || {
+            Ok(client.ready())
+        })?;
+    }
 
     cluster.pause()?;
     ensure!(
@@ -125,6 +151,7 @@ fn lose_and_regain(cluster: &Cluster) -> Result<()> {
         Ok(client.ready())
     })?;
 
+    lose_a_part(cluster)?;
     cluster.kill()?;
     ensure!(
         !cluster.runs(),
@@ -151,6 +178,46 @@ fn lose_and_regain(cluster: &Cluster) -> Result<()> {
             pending()
         })
     })
+}
+
+/// API server or node alone, and both come back.
+fn lose_a_part(cluster: &Cluster) -> Result<()> {
+    let client = cluster.client()?;
+    cluster.hang_component(API_SERVER)?;
+    ensure!(client.get("/readyz").is_err(), "a hung API server is mute");
+    ensure!(pod_answers(cluster)?, "its pods do not mind");
+    cluster.resume_component(API_SERVER)?;
+    wait::until("the API is back after it hung", PATIENCE, || {
+        Ok(client.ready())
+    })?;
+    cluster.kill_component(API_SERVER)?;
+    ensure!(pod_answers(cluster)?, "its pods do not mind");
+    cluster.restart_api_server()?;
+
+    cluster.kill_node()?;
+    ensure!(
+        client.get("/readyz").is_ok(),
+        "the API server does not mind"
+    );
+    ensure!(!pod_answers(cluster)?, "no pod is left");
+    cluster.restart_node(&images::for_nodes()?)?;
+    wait::until("the pods serve again", PATIENCE, || {
+        Ok(if pod_answers(cluster)? {
+            Probe::Done(())
+        } else {
+            pending()
+        })
+    })
+}
+
+/// Whether the pods' NodePort answers, asked from where clients are.
+fn pod_answers(cluster: &Cluster) -> Result<bool> {
+    let url = format!("http://{}:30080/", cluster.address());
+    let asked = Command::new("curl")
+        .args(["--silent", "--fail", "--max-time", "4", &url])
+        .stdout(Stdio::null())
+        .status()?;
+    Ok(asked.success())
 }
 
 fn pods_of_the_others_are_untouched(cluster: &Cluster) -> Result<()> {
