@@ -1,6 +1,6 @@
 //! GamesApplication: one application, and where it may and does run.
 
-use crate::{Criticality, Sensitivity, schema};
+use crate::{Criticality, Sensitivity, cluster::KindReference, schema};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -62,6 +62,15 @@ pub struct GamesApplicationSpec {
     /// Pace of a planned move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationStrategy>,
+
+    /// What happens when the application's cluster is lost, or its services
+    /// there stop answering.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverPolicy>,
+
+    /// What recovery has to achieve; measured at every failover, and reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objectives: Option<Objectives>,
 
     /// Names of GamesApplications in the same namespace that this one calls:
     /// they move before it.
@@ -179,6 +188,121 @@ fn default_ready_timeout_seconds() -> i32 {
     300
 }
 
+/// What happens when the cluster of an application is lost, or its services
+/// there stop answering while the cluster itself is well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverPolicy {
+    /// Whether Flambeau fails over by itself, or waits for a person.
+    #[serde(default)]
+    pub mode: FailoverMode,
+
+    /// What is kept ready on the next lawful cluster meanwhile.
+    #[serde(default)]
+    pub standby: StandbyMode,
+
+    /// Replicas that every Deployment and StatefulSet of a Warm standby keeps.
+    #[serde(default = "default_standby_replicas")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub standby_replicas: i32,
+
+    /// Seconds during which the application's services must have failed at the
+    /// edge, with no answer in between, before it leaves a cluster that is well
+    /// otherwise.
+    #[serde(default = "default_unhealthy_after_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub unhealthy_after_seconds: i32,
+
+    /// Seconds after a failover during which the application neither leaves a
+    /// cluster that still answers, nor goes back to the one that it left.
+    #[serde(default = "default_cooldown_seconds")]
+    #[schemars(range(min = 0, max = 86400))]
+    pub cooldown_seconds: i32,
+
+    /// Whether the application goes back by itself to the cluster that it was
+    /// failed over from.
+    #[serde(default)]
+    pub failback: FailbackMode,
+
+    /// Seconds for which that cluster must have been well without interruption
+    /// before an automatic failback.
+    #[serde(default = "default_failback_after_seconds")]
+    #[schemars(range(min = 1, max = 604800))]
+    pub failback_after_seconds: i32,
+}
+
+impl Default for FailoverPolicy {
+    fn default() -> Self {
+        Self {
+            mode: FailoverMode::default(),
+            standby: StandbyMode::default(),
+            standby_replicas: default_standby_replicas(),
+            unhealthy_after_seconds: default_unhealthy_after_seconds(),
+            cooldown_seconds: default_cooldown_seconds(),
+            failback: FailbackMode::default(),
+            failback_after_seconds: default_failback_after_seconds(),
+        }
+    }
+}
+
+fn default_standby_replicas() -> i32 {
+    1
+}
+
+fn default_unhealthy_after_seconds() -> i32 {
+    10
+}
+
+fn default_cooldown_seconds() -> i32 {
+    60
+}
+
+fn default_failback_after_seconds() -> i32 {
+    600
+}
+
+/// Who decides about a failover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FailoverMode {
+    /// Flambeau fails over by itself, to a lawful cluster and to no other.
+    #[default]
+    Automatic,
+    /// A person has to ask: the application says so and waits.
+    Manual,
+}
+
+/// What is kept ready for a failover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StandbyMode {
+    /// Nothing.
+    #[default]
+    Cold,
+    /// Every object is applied on the next lawful cluster, with its workloads
+    /// scaled to `standbyReplicas`; no request goes there.
+    Warm,
+}
+
+/// Who decides about a failback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FailbackMode {
+    /// A person has to ask.
+    #[default]
+    Manual,
+    /// Flambeau relocates the application back, make-before-break.
+    Automatic,
+}
+
+/// What recovery has to achieve.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Objectives {
+    /// Recovery time objective (RTO) in seconds: from the last sign of life of
+    /// the lost cluster until the application serves elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604800))]
+    pub recovery_time_seconds: Option<i32>,
+}
+
 /// Where the application runs, whether that is lawful, and what happens next.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -208,9 +332,20 @@ pub struct GamesApplicationStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub placements: Vec<Placement>,
 
+    /// Cluster that the application was failed over from and has not gone back
+    /// to: where a failback leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_over_from: Option<String>,
+
     /// What happens next and what it waits for, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+
+    /// Every kind that Flambeau ever wrote for the application and may have
+    /// left somewhere: kept while a copy is anywhere, so that nothing of a kind
+    /// that the specification no longer names is forgotten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<KindReference>,
 
     /// Every cluster that was considered, and why it was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -249,6 +384,8 @@ pub enum PlacementRole {
     Target,
     /// The former active copy, kept until the move is sure.
     Source,
+    /// A copy kept ready for a failover; no request goes there.
+    Standby,
     /// A copy that is being erased.
     Retiring,
 }

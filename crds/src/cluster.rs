@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
+    printcolumn(name = "Health", type_ = "string", json_path = ".status.health"),
     printcolumn(name = "Cordoned", type_ = "boolean", json_path = ".spec.cordoned"),
     printcolumn(
         name = "Applications",
@@ -73,6 +74,26 @@ pub struct MemberClusterSpec {
     /// When the cluster counts as unreachable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthThresholds>,
+
+    /// What applications may request here in all; what the nodes offer when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
+}
+
+/// What applications may request on a cluster in all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Capacity {
+    /// Processors, as a Kubernetes quantity, such as `64` or `500m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::quantity")]
+    pub cpu: Option<String>,
+
+    /// Memory, as a Kubernetes quantity, such as `256Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::quantity")]
+    pub memory: Option<String>,
 }
 
 /// One key of a Secret on the hub.
@@ -115,11 +136,34 @@ pub struct HealthThresholds {
     #[serde(default = "default_unreachable_after")]
     #[schemars(range(min = 1, max = 3600))]
     pub unreachable_after_seconds: i32,
+
+    /// Seconds for which a cluster that was unreachable must answer without
+    /// interruption before anything is moved to it.
+    #[serde(default = "default_recovered_after")]
+    #[schemars(range(min = 0, max = 86400))]
+    pub recovered_after_seconds: i32,
+}
+
+impl Default for HealthThresholds {
+    fn default() -> Self {
+        Self {
+            unreachable_after_seconds: default_unreachable_after(),
+            recovered_after_seconds: default_recovered_after(),
+        }
+    }
 }
 
 /// Seconds without an answer until a member counts as unreachable, unless the
 /// MemberCluster says otherwise.
-pub const DEFAULT_UNREACHABLE_AFTER_SECONDS: i32 = 10;
+pub const DEFAULT_UNREACHABLE_AFTER_SECONDS: i32 = 8;
+
+/// Seconds for which a cluster must answer again before anything is moved to
+/// it, unless the MemberCluster says otherwise.
+pub const DEFAULT_RECOVERED_AFTER_SECONDS: i32 = 10;
+
+fn default_recovered_after() -> i32 {
+    DEFAULT_RECOVERED_AFTER_SECONDS
+}
 
 fn default_unreachable_after() -> i32 {
     DEFAULT_UNREACHABLE_AFTER_SECONDS
@@ -141,6 +185,24 @@ pub struct MemberClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable_since: Option<Time>,
 
+    /// Health as judged over every signal: Healthy, Recovering,
+    /// ControlPlaneUnreachable, Lost, Misconfigured, NotObserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+
+    /// Nodes that are there, by their leases; absent while unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<i32>,
+
+    /// Nodes whose lease was renewed lately and that are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes_ready: Option<i32>,
+
+    /// What the cluster offers to applications, and what those placed here
+    /// request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceUse>,
+
     /// Number of applications whose active copy is here.
     #[serde(default)]
     pub applications: i32,
@@ -154,6 +216,20 @@ pub struct MemberClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// What a cluster offers, and what is requested of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceUse {
+    /// Processors offered, in thousandths.
+    pub cpu_millicores: i64,
+    /// Processors requested by applications placed here, in thousandths.
+    pub cpu_requested_millicores: i64,
+    /// Memory offered, in MiB.
+    pub memory_mebibytes: i64,
+    /// Memory requested by applications placed here, in MiB.
+    pub memory_requested_mebibytes: i64,
 }
 
 /// One application whose objects wait to be erased.

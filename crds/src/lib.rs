@@ -16,6 +16,8 @@
 pub mod application;
 pub mod cluster;
 pub mod country;
+pub mod evacuation;
+pub mod freeze;
 pub mod generate;
 pub mod migration;
 pub mod policy;
@@ -25,6 +27,8 @@ pub mod schema;
 pub use application::{GamesApplication, GamesApplicationSpec, GamesApplicationStatus};
 pub use cluster::{MemberCluster, MemberClusterSpec, MemberClusterStatus};
 pub use country::{Country, CountryOrGroup};
+pub use evacuation::{Evacuation, EvacuationSpec, EvacuationStatus};
+pub use freeze::{Freeze, FreezeSpec, FreezeStatus};
 pub use migration::{Migration, MigrationSpec, MigrationStatus};
 pub use policy::{SovereigntyPolicy, SovereigntyPolicySpec, SovereigntyPolicyStatus};
 pub use provider::{CloudProvider, CloudProviderSpec, CloudProviderStatus};
@@ -111,5 +115,7 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
         SovereigntyPolicy::crd(),
         GamesApplication::crd(),
         Migration::crd(),
+        Evacuation::crd(),
+        Freeze::crd(),
     ]
 }

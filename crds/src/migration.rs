@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
         type_ = "string",
         json_path = ".spec.application"
     ),
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
     printcolumn(name = "From", type_ = "string", json_path = ".spec.from"),
     printcolumn(name = "To", type_ = "string", json_path = ".spec.to"),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.step"),
@@ -60,7 +61,9 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.from != self.to").message("from and to are the same cluster: name another one").field_path(".to")
+    validation = Rule::new("self.from != self.to").message("from and to are the same cluster: name another one").field_path(".to"),
+    validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("is immutable: it says who asked").field_path(".requestedBy"),
+    validation = Rule::new("has(self.evacuation) == has(oldSelf.evacuation) && (!has(self.evacuation) || self.evacuation == oldSelf.evacuation)").message("is immutable: abort this Migration and create a new one instead").field_path(".evacuation")
 )]
 pub struct MigrationSpec {
     /// Name of the GamesApplication, in the same namespace.
@@ -92,6 +95,23 @@ pub struct MigrationSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: abort this Migration and create a new one instead"))]
     pub reason: String,
 
+    /// Who asked: the user name as the API server knows it. The plugin fills it
+    /// in; part of the evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub requested_by: Option<String>,
+
+    /// Name of the Evacuation that the move is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
+    pub evacuation: Option<String>,
+
+    /// True begins a planned move although a Freeze is in force: an explicit,
+    /// recorded override.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: abort this Migration and create a new one instead"))]
+    pub ignore_freeze: bool,
+
     /// True holds the move at the step it is in.
     #[serde(default)]
     pub pause: bool,
@@ -107,6 +127,10 @@ pub struct MigrationSpec {
 pub enum MigrationType {
     /// Planned, source alive, make-before-break, reversible.
     Relocate,
+    /// Unplanned, source lost: as fast as the target gets ready.
+    Failover,
+    /// A relocate to where the application was failed over from.
+    Failback,
 }
 
 /// What set a move off.
@@ -116,6 +140,12 @@ pub enum MigrationTrigger {
     Policy,
     /// A person asked.
     Request,
+    /// The cluster is lost, or the application's services there do not answer.
+    Loss,
+    /// An Evacuation empties the cluster.
+    Evacuation,
+    /// The application asks to go back by itself.
+    Failback,
 }
 
 /// The steps of a move, in order; see the design notes in ARCHITECTURE.md.
@@ -213,6 +243,16 @@ pub struct MigrationStatus {
     /// edge, as observed.
     #[serde(default)]
     pub downtime_milliseconds: i64,
+
+    /// When the source last gave a sign of life, for a failover off a source
+    /// that is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_time: Option<MicroTime>,
+
+    /// Measured recovery time in milliseconds: from `lostTime` until the edge
+    /// confirmed that requests go to the target, and the target serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_milliseconds: Option<i64>,
 
     /// Ready, Reconciling, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -70,6 +70,19 @@ pub fn ordered_object_names<const MAX: usize>(generator: &mut SchemaGenerator) -
     })
 }
 
+/// A Kubernetes quantity that is not negative.
+pub fn quantity(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 32,
+        "x-kubernetes-validations": [{
+            "rule": "isQuantity(self) && quantity(self).compareTo(quantity('0')) >= 0",
+            "message": "must be a Kubernetes quantity that is not negative, such as 64, 500m or 256Gi",
+        }],
+    })
+}
+
 /// A host name, precise or with a wildcard as its first label.
 pub fn hostname(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

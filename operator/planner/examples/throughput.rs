@@ -137,10 +137,9 @@ fn cluster(name: &Name, provider: &Name) -> Cluster {
         name: name.clone(),
         provider: provider.clone(),
         residency: Country::new("DE"),
-        cordoned: false,
-        deleting: false,
         reach: Reach::Reachable,
         kinds: Some(Arc::new(kinds())),
+        ..Cluster::default()
     }
 }
 
@@ -178,6 +177,7 @@ fn application(index: usize, placed: bool) -> Application {
         endpoints: 2,
         endpoints_at_edge: 2,
         refused: None,
+        service: flambeau_planner::model::Service::Unknown,
     };
     let mut application = Application {
         spec: Arc::new(spec(index, sensitivity)),
@@ -223,6 +223,9 @@ fn spec(index: usize, sensitivity: Sensitivity) -> ApplicationSpec {
             drain: SignedDuration::from_secs(30),
             ready_timeout: SignedDuration::from_secs(300),
         },
+        failover: flambeau_planner::model::Failover::default(),
+        demand: flambeau_planner::model::Resources::default(),
+        recovery_time: None,
         depends_on: Vec::new(),
         invalid: None,
     }

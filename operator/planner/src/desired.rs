@@ -6,8 +6,9 @@
 
 use crate::{
     gates::{self, Context},
+    health,
     law::LawBook,
-    model::{Application, Name, Role, Snapshot, Step},
+    model::{Application, MoveType, Name, Role, Snapshot, Step},
     placement,
 };
 use jiff::Timestamp;
@@ -20,6 +21,14 @@ pub enum Copy {
     Present {
         /// The epoch.
         epoch: i64,
+    },
+    /// Every object is there that a standby has, written under an epoch, with
+    /// its workloads scaled down.
+    Standby {
+        /// The epoch.
+        epoch: i64,
+        /// Replicas of every workload.
+        replicas: u32,
     },
     /// It stays as it is: nothing is written, nothing is erased.
     Keep,
@@ -51,9 +60,24 @@ pub fn desired(
     for placement in &application.record.placements {
         let copy = match placement.role {
             Role::Retiring => Copy::Absent,
+            Role::Standby => match present(placement.epoch) {
+                Copy::Present { epoch } => Copy::Standby {
+                    epoch,
+                    replicas: application.spec.failover.standby.unwrap_or_default(),
+                },
+                other => other,
+            },
             Role::Active | Role::Target | Role::Source => present(placement.epoch),
         };
         desired.copies.insert(placement.cluster.clone(), copy);
+    }
+    if application.spec.traffic && !application.deleting {
+        // The edge knows a standby before any request goes there.
+        for placement in &application.record.placements {
+            if placement.role == Role::Standby {
+                desired.weights.insert(placement.cluster.clone(), 0);
+            }
+        }
     }
     let active = application.record.active();
     if let Some(active) = active.filter(|_| application.spec.traffic && !application.deleting) {
@@ -71,7 +95,7 @@ pub fn desired(
     }
     if !application.deleting {
         write_nothing_unlawful(application, law, &mut desired);
-        starve_no_requests(application, &mut desired);
+        starve_no_requests(application, snapshot, &mut desired);
         erase_nothing_needed(application, snapshot, &mut desired);
     }
     desired
@@ -79,7 +103,7 @@ pub fn desired(
 
 fn during_move(context: &Context<'_>, desired: &mut Desired, present: impl Fn(i64) -> Copy) {
     let (application, migration) = (context.application, context.migration);
-    let record = &migration.record;
+    let (snapshot, record) = (context.snapshot, &migration.record);
     let Some(step) = record.step.filter(|_| record.reached(Step::Prepare)) else {
         return;
     };
@@ -101,7 +125,13 @@ fn during_move(context: &Context<'_>, desired: &mut Desired, present: impl Fn(i6
     match step {
         Step::Preflight | Step::Done => {}
         Step::Prepare | Step::Ready | Step::Sync | Step::Shift | Step::Soak | Step::Drain => {
-            weigh(100 - record.percent, record.percent);
+            // Requests leave a lost cluster at once: a quick refusal is better
+            // than none, and a target that is ready serves at once.
+            if migration.move_type == MoveType::Failover && lost(snapshot, &from) {
+                weigh(0, 100);
+            } else {
+                weigh(100 - record.percent, record.percent);
+            }
             desired.copies.insert(from, present(source_epoch));
             desired.copies.insert(to, present(record.epoch));
         }
@@ -135,7 +165,7 @@ fn write_nothing_unlawful(application: &Application, law: &LawBook, desired: &mu
         let nothing_there = application
             .known_copy(cluster)
             .is_some_and(|copy| copy.absent());
-        let written = matches!(copy, Copy::Present { .. });
+        let written = matches!(copy, Copy::Present { .. } | Copy::Standby { .. });
         if written && nothing_there && placement::unlawful(application, cluster, law).is_some() {
             *copy = Copy::Keep;
         }
@@ -144,13 +174,14 @@ fn write_nothing_unlawful(application: &Application, law: &LawBook, desired: &mu
 
 /// Requests that are served stay where they are until the edge knows an
 /// endpoint where they should go.
-fn starve_no_requests(application: &Application, desired: &mut Desired) {
+fn starve_no_requests(application: &Application, snapshot: &Snapshot, desired: &mut Desired) {
     let written = |cluster: &Name| application.edge.weights.get(cluster).copied().unwrap_or(0);
     let known = |cluster: &Name| {
         application
             .copies
             .get(cluster)
             .is_some_and(|copy| copy.endpoints_at_edge > 0)
+            && !lost(snapshot, cluster)
     };
     let served = application
         .edge
@@ -164,6 +195,10 @@ fn starve_no_requests(application: &Application, desired: &mut Desired) {
     if served && starved {
         desired.weights.clone_from(&application.edge.weights);
     }
+}
+
+fn lost(snapshot: &Snapshot, cluster: &str) -> bool {
+    health::lost(snapshot, cluster).is_some()
 }
 
 /// Whatever the records say, right before it is done: a copy is erased only

@@ -1,23 +1,74 @@
 //! The plan: one pass over the whole fleet.
 
 use crate::{
-    Reason, compliance,
+    Reason, budget, compliance,
     desired::{self, Desired},
+    evacuation, failover, freeze,
     gates::{self, Context},
+    health,
     law::{Judgement, LawBook},
     migration,
-    model::{Application, ApplicationKey, ApplicationRecord, MigrationRecord, Name, Snapshot},
-    placement::{self, Candidate, Choice, Load, MissingKinds},
+    model::{
+        Application, ApplicationKey, ApplicationRecord, MigrationRecord, MoveType, Name, Resources,
+        Snapshot, Trigger,
+    },
+    need::{Need, needs},
+    placement::{Candidate, Ledger, Load},
     status::{self, Conditions},
 };
 use jiff::Timestamp;
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+use std::{collections::BTreeMap, sync::Arc};
+
+pub use crate::{
+    compliance::PolicyPlan, evacuation::EvacuationPlan, failover::Loss, freeze::FreezePlan,
 };
 
-pub use crate::compliance::PolicyPlan;
+/// What sets a move off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Motive {
+    /// A policy refuses the place.
+    Policy,
+    /// The copy is lost where it is.
+    Loss(Loss),
+    /// An Evacuation empties the place.
+    Evacuation(Name),
+    /// The application asks to go back by itself.
+    Failback,
+}
+
+impl Motive {
+    /// Kind of the move that follows.
+    pub const fn move_type(&self) -> MoveType {
+        match self {
+            Motive::Policy | Motive::Evacuation(_) => MoveType::Relocate,
+            Motive::Loss(_) => MoveType::Failover,
+            Motive::Failback => MoveType::Failback,
+        }
+    }
+
+    /// The same word for the record.
+    pub const fn trigger(&self) -> Trigger {
+        match self {
+            Motive::Policy => Trigger::Policy,
+            Motive::Evacuation(_) => Trigger::Evacuation,
+            Motive::Loss(_) => Trigger::Loss,
+            Motive::Failback => Trigger::Failback,
+        }
+    }
+
+    /// Planned moves wait for each other and for the end of a freeze.
+    pub const fn planned(&self) -> bool {
+        !matches!(self, Motive::Loss(_))
+    }
+
+    /// The Evacuation that it is part of.
+    pub const fn evacuation(&self) -> Option<&Name> {
+        match self {
+            Motive::Evacuation(name) => Some(name),
+            _ => None,
+        }
+    }
+}
 
 /// What to do about an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +90,17 @@ pub enum Decision {
         to: Name,
         /// Name of the Migration to create.
         migration: Name,
-        /// Why.
+        /// What sets it off.
+        motive: Motive,
+        /// Why, for people.
         reason: String,
     },
     /// It moves as soon as another move is over.
     WaitForBudget {
         /// Where to.
         to: Name,
+        /// What sets it off.
+        motive: Motive,
     },
     /// It moves as soon as an application that it depends on has moved.
     WaitForDependency {
@@ -53,6 +108,13 @@ pub enum Decision {
         to: Name,
         /// The application that it waits for.
         dependency: ApplicationKey,
+    },
+    /// It moves as soon as a freeze is over.
+    WaitForThaw {
+        /// Where to.
+        to: Name,
+        /// The freeze, in a sentence.
+        message: String,
     },
     /// It cannot be placed, or cannot leave, for a reason outside.
     Stalled {
@@ -106,8 +168,16 @@ pub struct Plan {
     pub applications: Vec<ApplicationPlan>,
     /// One entry for each policy, by name.
     pub policies: Vec<PolicyPlan>,
-    /// Active applications by cluster.
+    /// One entry for each evacuation, by name.
+    pub evacuations: Vec<EvacuationPlan>,
+    /// One entry for each freeze, by name.
+    pub freezes: Vec<FreezePlan>,
+    /// Active applications by cluster, those included that are about to go
+    /// there.
     pub load: Load,
+    /// What copies request of each cluster, those included that are about to
+    /// go there.
+    pub requested: BTreeMap<Name, Resources>,
     /// The next moment at which the plan can change by itself.
     pub wake_at: Option<Timestamp>,
 }
@@ -115,9 +185,10 @@ pub struct Plan {
 /// Decides what should happen, from what is known, at a time.
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let law = LawBook::new(snapshot, now);
-    let mut load = current_load(snapshot);
-    let mut needs = needs(snapshot, &law, &mut load, now);
-    grant_moves(snapshot, &law, &mut needs);
+    let mut ledger = Ledger::current(snapshot);
+    let mut needs = needs(snapshot, &law, &mut ledger, now);
+    budget::grant(snapshot, &law, &mut needs);
+    let evacuations = evacuation::plans(snapshot, &needs);
     let applications: Vec<ApplicationPlan> = snapshot
         .applications
         .iter()
@@ -125,267 +196,16 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         .map(|(application, need)| plan_application(application, need, snapshot, &law, now))
         .collect();
     let policies = compliance::policies(snapshot, &law, &applications, now);
+    let freezes = freeze::plans(snapshot, &applications, now);
     let wake_at = wake_at(snapshot, &law, now);
     Plan {
         applications,
         policies,
-        load,
+        evacuations,
+        freezes,
+        load: ledger.load,
+        requested: ledger.requested,
         wake_at,
-    }
-}
-
-/// What every application needs. Each choice adds to the load that the next
-/// one sees, so they are made in the order of the keys, whatever the order of
-/// the snapshot.
-fn needs(snapshot: &Snapshot, law: &LawBook, load: &mut Load, now: Timestamp) -> Vec<Need> {
-    let applications = &snapshot.applications;
-    let mut order: Vec<usize> = (0..applications.len()).collect();
-    order.sort_by_key(|&index| &applications[index].spec.key);
-    let mut kinds = MissingKinds::default();
-    let mut needs: Vec<(usize, Need)> = order
-        .into_iter()
-        .map(|index| {
-            let application = &applications[index];
-            (
-                index,
-                need(application, snapshot, law, load, &mut kinds, now),
-            )
-        })
-        .collect();
-    needs.sort_by_key(|(index, _)| *index);
-    needs.into_iter().map(|(_, need)| need).collect()
-}
-
-/// What an application needs, before the fleet's budget is spent.
-struct Need {
-    decision: Decision,
-    candidates: Vec<Candidate>,
-}
-
-fn current_load(snapshot: &Snapshot) -> Load {
-    let mut load: Load = snapshot
-        .clusters
-        .keys()
-        .map(|cluster| (cluster.clone(), 0))
-        .collect();
-    for application in &snapshot.applications {
-        if let Some(active) = application.record.active() {
-            *load.entry(active.cluster.clone()).or_default() += 1;
-        }
-    }
-    load
-}
-
-fn need<'a>(
-    application: &'a Application,
-    snapshot: &'a Snapshot,
-    law: &LawBook,
-    load: &mut Load,
-    kinds: &mut MissingKinds<'a>,
-    now: Timestamp,
-) -> Need {
-    let stay = Need {
-        decision: Decision::Stay,
-        candidates: Vec::new(),
-    };
-    let busy = application.deleting || !application.migrations.is_empty();
-    if busy || application.spec.invalid.is_some() {
-        return stay;
-    }
-    let active = application.record.active();
-    if let Some(active) = active
-        && placement::unlawful(application, &active.cluster, law).is_none()
-    {
-        return stay;
-    }
-    let (choice, candidates) = placement::consider(application, snapshot, law, load, kinds, now);
-    let decision = match (choice, active) {
-        (Choice::NotYet, _) => Decision::NotYet,
-        (Choice::NoneEligible, _) => stalled(Reason::NoEligibleCluster, &candidates),
-        (Choice::NoneLawful, _) => stalled(Reason::NoLawfulCluster, &candidates),
-        (Choice::Cluster(cluster), None) => {
-            *load.entry(cluster.clone()).or_default() += 1;
-            Decision::Place { cluster }
-        }
-        (Choice::Cluster(_), Some(active))
-            if let Some(obstacle) = cannot_leave(snapshot, &active.cluster) =>
-        {
-            obstacle
-        }
-        (Choice::Cluster(cluster), Some(_)) => {
-            *load.entry(cluster.clone()).or_default() += 1;
-            Decision::WaitForBudget { to: cluster }
-        }
-    };
-    Need {
-        decision,
-        candidates,
-    }
-}
-
-/// Why no move may begin at a cluster, if none may.
-fn cannot_leave(snapshot: &Snapshot, from: &Name) -> Option<Decision> {
-    if snapshot.hub_suspect() {
-        return Some(Decision::Stalled {
-            reason: Reason::HubSuspect,
-            message: "most clusters do not answer, so nothing moves: if they are gone for good, \
-                      remove them from the fleet"
-                .to_owned(),
-        });
-    }
-    let (reason, message) = match snapshot.clusters.get(from) {
-        None => (
-            Reason::ClusterUnknown,
-            format!("cluster {from} is not part of the fleet"),
-        ),
-        Some(cluster) => placement::unreachable(cluster)?,
-    };
-    if reason == Reason::ClusterNotObserved {
-        return Some(Decision::NotYet);
-    }
-    let message = format!("a move begins where the application runs: {message}");
-    Some(Decision::Stalled { reason, message })
-}
-
-fn stalled(reason: Reason, candidates: &[Candidate]) -> Decision {
-    let what = match reason {
-        Reason::NoLawfulCluster => "no cluster is lawful",
-        _ => "no lawful cluster can take the application now",
-    };
-    let why: Vec<String> = candidates
-        .iter()
-        .filter(|candidate| candidate.reason != Reason::AlreadyThere)
-        .map(|candidate| format!("{}: {}", candidate.cluster, candidate.reason))
-        .collect();
-    let message = if why.is_empty() {
-        format!("{what}: there is no other cluster in the fleet")
-    } else {
-        format!("{what} ({})", why.join(", "))
-    };
-    Decision::Stalled { reason, message }
-}
-
-/// Spends the fleet's budget of concurrent moves: critical applications
-/// first, then sensitive ones, none before those that it depends on.
-fn grant_moves(snapshot: &Snapshot, law: &LawBook, needs: &mut [Need]) {
-    let under_way = snapshot
-        .applications
-        .iter()
-        .filter(|application| !application.migrations.is_empty())
-        .count();
-    let mut budget = snapshot.settings.concurrent_moves.saturating_sub(under_way);
-    let mut waiting: Vec<usize> = (0..needs.len())
-        .filter(|&index| matches!(needs[index].decision, Decision::WaitForBudget { .. }))
-        .collect();
-    waiting.sort_by_key(|&index| {
-        let spec = &snapshot.applications[index].spec;
-        (
-            Reverse(spec.criticality),
-            Reverse(spec.sensitivity),
-            &spec.key,
-        )
-    });
-    let mut leaving: BTreeSet<&ApplicationKey> = waiting
-        .iter()
-        .map(|&index| &snapshot.applications[index].spec.key)
-        .collect();
-    leaving.extend(
-        snapshot
-            .applications
-            .iter()
-            .filter(|application| !application.migrations.is_empty())
-            .map(|application| &application.spec.key),
-    );
-    let blocked: BTreeMap<usize, ApplicationKey> = waiting
-        .iter()
-        .filter_map(|&index| Some((index, dependency(&snapshot.applications[index], &leaving)?)))
-        .collect();
-    // Applications that wait for each other in a circle would wait for ever.
-    let freed = if under_way == 0 && blocked.len() == waiting.len() {
-        waiting
-            .iter()
-            .copied()
-            .find(|&index| waits_for_itself(index, snapshot, &blocked))
-    } else {
-        None
-    };
-    for &index in &waiting {
-        let application = &snapshot.applications[index];
-        let Decision::WaitForBudget { to } = needs[index].decision.clone() else {
-            continue;
-        };
-        if let (Some(dependency), false) = (blocked.get(&index), freed == Some(index)) {
-            needs[index].decision = Decision::WaitForDependency {
-                to,
-                dependency: dependency.clone(),
-            };
-        } else if budget > 0 {
-            budget -= 1;
-            needs[index].decision = begin(application, to, law);
-        }
-    }
-}
-
-/// Follows what an application waits for, and what that waits for, until it
-/// comes back or runs in a circle of others.
-fn waits_for_itself(
-    start: usize,
-    snapshot: &Snapshot,
-    blocked: &BTreeMap<usize, ApplicationKey>,
-) -> bool {
-    let applications = &snapshot.applications;
-    let mut at = start;
-    for _ in 0..blocked.len() {
-        let Some(next) = blocked.get(&at).and_then(|key| {
-            applications
-                .iter()
-                .position(|application| application.spec.key == *key)
-        }) else {
-            return false;
-        };
-        if next == start {
-            return true;
-        }
-        at = next;
-    }
-    false
-}
-
-fn dependency(
-    application: &Application,
-    leaving: &BTreeSet<&ApplicationKey>,
-) -> Option<ApplicationKey> {
-    application
-        .spec
-        .depends_on
-        .iter()
-        .map(|name| ApplicationKey {
-            namespace: application.spec.key.namespace.clone(),
-            name: name.clone(),
-        })
-        .find(|key| *key != application.spec.key && leaving.contains(key))
-}
-
-fn begin(application: &Application, to: Name, law: &LawBook) -> Decision {
-    let from = application
-        .record
-        .active()
-        .map(|active| active.cluster.clone())
-        .unwrap_or_default();
-    let reason = placement::unlawful(application, &from, law)
-        .map(|(reason, message)| format!("{reason}: {message}"))
-        .unwrap_or_default();
-    let migration = format!(
-        "{}-{}",
-        application.spec.key.name,
-        application.record.migrations + 1
-    )
-    .into();
-    Decision::Move {
-        from,
-        to,
-        migration,
-        reason,
     }
 }
 
@@ -399,8 +219,9 @@ fn plan_application(
     let Need {
         decision,
         candidates,
+        standby,
     } = need;
-    let record = status::record(application, &decision, snapshot, now);
+    let record = status::record(application, &decision, standby, snapshot, now);
     let judgement = record
         .active()
         .map(|active| Arc::clone(law.judge(&active.cluster, application.spec.sensitivity)));
@@ -410,6 +231,7 @@ fn plan_application(
         &decision,
         judgement.as_deref(),
         snapshot,
+        now,
     );
     let report = decision != Decision::NotYet && status::observed(application, snapshot);
     ApplicationPlan {
@@ -462,7 +284,9 @@ fn wake_at(snapshot: &Snapshot, law: &LawBook, now: Timestamp) -> Option<Timesta
         .map(|failed| failed.retry_after)
         .filter(|time| *time > now);
     let moves = snapshot.applications.iter().filter_map(|application| {
-        let migration = application.current_move()?;
+        let Some(migration) = application.current_move() else {
+            return failover::next_change(application, snapshot, now);
+        };
         gates::next_change(&Context {
             snapshot,
             law,
@@ -471,10 +295,16 @@ fn wake_at(snapshot: &Snapshot, law: &LawBook, now: Timestamp) -> Option<Timesta
             now,
         })
     });
+    let health = snapshot
+        .clusters
+        .values()
+        .filter_map(|cluster| health::next_change(cluster, now));
     law.next_change
         .into_iter()
         .chain(retries)
         .chain(moves)
+        .chain(health)
+        .chain(freeze::next_change(snapshot, now))
         .min()
 }
 

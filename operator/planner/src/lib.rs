@@ -12,15 +12,22 @@
 //! it asks members and the edge to look like follows only from what *was*
 //! recorded ([`desired`]). A crash between the two loses nothing.
 
+mod budget;
 pub mod compliance;
 pub mod desired;
+pub mod evacuation;
+pub mod failover;
 pub mod fleet;
+pub mod freeze;
 pub mod gates;
+pub mod health;
 pub mod law;
 pub mod migration;
 pub mod model;
+mod need;
 pub mod placement;
 pub mod reason;
+mod standby;
 pub mod status;
 #[cfg(test)]
 mod testing;

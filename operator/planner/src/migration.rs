@@ -1,11 +1,11 @@
 //! The next step of a move.
 
 use crate::{
-    Reason,
+    Reason, evacuation,
     gates::{self, Context},
     model::{
-        Application, GateOutcome, Migration, MigrationRecord, Name, Outcome, Reach, Snapshot, Step,
-        StepRecord, Trigger, Verdict,
+        Application, GateOutcome, Migration, MigrationRecord, MoveType, Name, Outcome, Reach,
+        Snapshot, Step, StepRecord, Trigger, Verdict,
     },
     placement,
 };
@@ -73,7 +73,7 @@ fn go_on(context: &Context<'_>, record: &mut MigrationRecord, step: Step, curren
         return;
     }
     let mut verdicts: Vec<Verdict> = gates::all(context, step);
-    if context.snapshot.hub_suspect() {
+    if gates::held_for_hub(context) {
         hold(record, verdicts);
         return;
     }
@@ -85,7 +85,7 @@ fn go_on(context: &Context<'_>, record: &mut MigrationRecord, step: Step, curren
     });
     match objection.filter(|_| may_walk_back(step)) {
         Some((reason, message)) => {
-            let back = gates::source_serving(context);
+            let back = gates::way_back(context);
             if back.outcome == GateOutcome::Pass {
                 hold(record, verdicts);
                 walk_back(record, reason, message, context.now);
@@ -133,6 +133,7 @@ pub fn blames_target(record: &MigrationRecord) -> bool {
                 | Reason::ReadyTimeout
                 | Reason::TargetLost
                 | Reason::TargetErrors
+                | Reason::ClusterFull
                 | Reason::ClusterUnreachable
                 | Reason::ClusterMisconfigured
                 | Reason::AbortRequested,
@@ -181,6 +182,19 @@ fn asked_to_walk_back(context: &Context<'_>, step: Step) -> Option<(Reason, Stri
             "a person asked to walk the move back".to_owned(),
         ));
     }
+    if evacuation::aborted(context.snapshot, migration) {
+        return Some((
+            Reason::EvacuationAborted,
+            "a person ended the Evacuation that the move is part of".to_owned(),
+        ));
+    }
+    if migration.trigger == Trigger::Loss && step < Step::Shift && gates::source_recovered(context)
+    {
+        return Some((
+            Reason::SourceRecovered,
+            format!("the application on {} answers again", migration.from),
+        ));
+    }
     // From the first request at the target on, going on costs no more than
     // going back.
     let withdrawn = migration.trigger == Trigger::Policy
@@ -199,6 +213,7 @@ fn pass(context: &Context<'_>, record: &mut MigrationRecord, step: Step) {
     match step {
         Step::Preflight => {
             record.epoch = context.application.record.epoch + 1;
+            record.lost_since = gates::loss(context).map(|loss| loss.since);
             enter(record, Step::Prepare, now);
         }
         Step::Prepare => enter(record, Step::Ready, now),
@@ -208,7 +223,10 @@ fn pass(context: &Context<'_>, record: &mut MigrationRecord, step: Step) {
             next_stage(context, record);
         }
         Step::Shift if record.percent < 100 => next_stage(context, record),
-        Step::Shift => enter(record, Step::Soak, now),
+        Step::Shift => {
+            measure_recovery(record, now);
+            enter(record, Step::Soak, now);
+        }
         Step::Soak => enter(record, Step::Drain, now),
         Step::Drain => enter(record, Step::Retire, now),
         Step::Retire => finish(record, Outcome::Completed, now),
@@ -217,12 +235,25 @@ fn pass(context: &Context<'_>, record: &mut MigrationRecord, step: Step) {
     }
 }
 
+/// The gates of Shift have passed: the edge confirmed the weights, and the
+/// target serves. For a lost source, all the time since its last sign of life
+/// counts as downtime.
+fn measure_recovery(record: &mut MigrationRecord, now: Timestamp) {
+    if let (Some(since), None) = (record.lost_since, record.recovery) {
+        let recovery = now.duration_since(since);
+        record.recovery = Some(recovery);
+        record.downtime = record.downtime.max(recovery);
+    }
+}
+
 /// Stages protect requests that the source serves; they go over all at once
-/// when it is known to serve none.
+/// when it is known to serve none, and in a failover.
 fn next_stage(context: &Context<'_>, record: &mut MigrationRecord) {
     let application = context.application;
     let from = &context.migration.from;
     let nothing_to_protect = !application.spec.traffic
+        || context.migration.move_type == MoveType::Failover
+        || gates::loss(context).is_some()
         || context.snapshot.reaches(from)
             && application
                 .known_copy(from)

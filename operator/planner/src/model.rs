@@ -23,6 +23,8 @@ pub enum Role {
     Target,
     /// Former active copy, kept until the move is sure.
     Source,
+    /// Kept ready for a failover.
+    Standby,
     /// Being erased.
     Retiring,
 }
@@ -66,6 +68,8 @@ pub struct ApplicationRecord {
     pub placements: Vec<Placement>,
     /// Targets that are avoided for a while.
     pub failed_targets: Vec<FailedTarget>,
+    /// Where it was failed over from, and has not gone back to.
+    pub failed_over_from: Option<Name>,
 }
 
 impl ApplicationRecord {
@@ -82,6 +86,22 @@ impl ApplicationRecord {
             .iter()
             .find(|placement| &*placement.cluster == cluster)
     }
+}
+
+/// What is known of the services of a copy as requests see them, whatever
+/// its API server says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// No request went there lately, and nothing was tried.
+    #[default]
+    Unknown,
+    /// A request was answered, or a connection taken, within the last seconds.
+    Answers,
+    /// Every request and every attempt failed.
+    Silent {
+        /// Since when, without an answer in between.
+        since: Timestamp,
+    },
 }
 
 /// What one copy looked like when its cluster last answered.
@@ -105,6 +125,9 @@ pub struct CopyObservation {
     pub endpoints_at_edge: usize,
     /// What the member said when it refused an object, if it did.
     pub refused: Option<String>,
+    /// Its services as requests see them: also known of a cluster whose API
+    /// server does not answer.
+    pub service: Service,
 }
 
 impl CopyObservation {
@@ -236,6 +259,18 @@ pub enum Outcome {
     Aborted,
 }
 
+/// Kind of a move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MoveType {
+    /// Planned, make-before-break.
+    #[default]
+    Relocate,
+    /// Unplanned, as fast as the target gets ready.
+    Failover,
+    /// A relocate to where the application was failed over from.
+    Failback,
+}
+
 /// What set a move off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
@@ -243,6 +278,12 @@ pub enum Trigger {
     Policy,
     /// A person asked.
     Request,
+    /// The source is lost.
+    Loss,
+    /// An Evacuation empties the source.
+    Evacuation,
+    /// The application asks to go back by itself.
+    Failback,
 }
 
 /// One move, as requested and recorded.
@@ -254,8 +295,14 @@ pub struct Migration {
     pub from: Name,
     /// Cluster that it goes to.
     pub to: Name,
+    /// Kind.
+    pub move_type: MoveType,
     /// What set it off.
     pub trigger: Trigger,
+    /// The Evacuation that it is part of.
+    pub evacuation: Option<Name>,
+    /// It begins although a freeze is in force.
+    pub ignore_freeze: bool,
     /// A person holds it.
     pub pause: bool,
     /// A person asked to walk it back.
@@ -285,6 +332,10 @@ pub struct MigrationRecord {
     pub down_since: Option<Timestamp>,
     /// How long that was so, all in all.
     pub downtime: SignedDuration,
+    /// When a lost source last gave a sign of life.
+    pub lost_since: Option<Timestamp>,
+    /// From then until the target served.
+    pub recovery: Option<SignedDuration>,
 }
 
 impl MigrationRecord {
@@ -339,8 +390,14 @@ pub enum GateOutcome {
 /// How the fleet is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How many moves may be under way at once.
+    /// How many planned moves may be under way at once.
     pub concurrent_moves: usize,
+    /// How many failovers may write their targets at once. What only waits for
+    /// workloads to get ready does not count.
+    pub concurrent_failovers: usize,
+    /// Clusters that stop answering within this time of each other vanish
+    /// together.
+    pub hub_window: SignedDuration,
     /// How long a target is avoided after its first failed move; doubles
     /// with each further one.
     pub retry_backoff: SignedDuration,
@@ -352,6 +409,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             concurrent_moves: 2,
+            concurrent_failovers: 32,
+            hub_window: SignedDuration::from_mins(1),
             retry_backoff: SignedDuration::from_secs(30),
             retry_backoff_limit: SignedDuration::from_mins(10),
         }
@@ -369,6 +428,10 @@ pub struct Snapshot {
     pub policies: BTreeMap<Name, Arc<Policy>>,
     /// Applications in the order of their keys.
     pub applications: Vec<Application>,
+    /// Evacuations by name.
+    pub evacuations: BTreeMap<Name, Arc<Evacuation>>,
+    /// Freezes by name.
+    pub freezes: BTreeMap<Name, Arc<Freeze>>,
     /// How the fleet is run.
     pub settings: Settings,
 }
@@ -379,17 +442,6 @@ impl Snapshot {
         self.clusters
             .get(cluster)
             .is_some_and(|cluster| cluster.reach == Reach::Reachable)
-    }
-
-    /// Most clusters stopped answering: it is more likely that the hub is cut
-    /// off than that they are all gone, so nothing moves.
-    pub fn hub_suspect(&self) -> bool {
-        let lost = self
-            .clusters
-            .values()
-            .filter(|cluster| matches!(cluster.reach, Reach::Unreachable { .. }))
-            .count();
-        lost * 2 > self.clusters.len()
     }
 
     /// Whether a copy is positively known to do its work.

@@ -1,9 +1,9 @@
 //! Which cluster an application goes to: filter, score, select.
 
 use crate::{
-    Reason, desired,
+    Reason, desired, evacuation, health,
     law::{Judgement, LawBook},
-    model::{Application, Cluster, Kind, Name, Reach, Snapshot},
+    model::{Application, Cluster, Kind, Name, Reach, Resources, Role, Snapshot},
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +37,84 @@ pub enum Choice {
 /// How many active applications every cluster has.
 pub type Load = BTreeMap<Name, usize>;
 
+/// What clusters have taken on: choices add to it, so that each sees the ones
+/// made before.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// Active applications by cluster.
+    pub load: Load,
+    /// What copies request of each cluster.
+    pub requested: BTreeMap<Name, Resources>,
+}
+
+impl Ledger {
+    /// What is recorded.
+    pub fn current(snapshot: &Snapshot) -> Self {
+        let mut ledger = Self {
+            load: snapshot
+                .clusters
+                .keys()
+                .map(|cluster| (cluster.clone(), 0))
+                .collect(),
+            requested: BTreeMap::new(),
+        };
+        for application in &snapshot.applications {
+            for placement in &application.record.placements {
+                if placement.role == Role::Active {
+                    *ledger.load.entry(placement.cluster.clone()).or_default() += 1;
+                }
+                if matches!(placement.role, Role::Active | Role::Target | Role::Source) {
+                    ledger.request(application, &placement.cluster);
+                }
+            }
+        }
+        ledger
+    }
+
+    /// An application is about to go to a cluster.
+    pub fn take_on(&mut self, application: &Application, cluster: &Name) {
+        *self.load.entry(cluster.clone()).or_default() += 1;
+        self.request(application, cluster);
+    }
+
+    fn request(&mut self, application: &Application, cluster: &Name) {
+        let demand = application.spec.demand;
+        let requested = self.requested.entry(cluster.clone()).or_default();
+        requested.milli_cpu = requested.milli_cpu.saturating_add(demand.milli_cpu);
+        requested.memory = requested.memory.saturating_add(demand.memory);
+    }
+
+    /// Why a cluster has no room for an application, if its capacity is known.
+    pub fn full(&self, application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
+        let capacity = cluster.capacity?;
+        let taken = self
+            .requested
+            .get(&cluster.name)
+            .copied()
+            .unwrap_or_default();
+        let demand = application.spec.demand;
+        let free = Resources {
+            milli_cpu: capacity.milli_cpu.saturating_sub(taken.milli_cpu),
+            memory: capacity.memory.saturating_sub(taken.memory),
+        };
+        let fits = demand.milli_cpu <= free.milli_cpu && demand.memory <= free.memory;
+        (!fits).then(|| {
+            let message = format!(
+                "the application requests {demand}, cluster {} has {free} left",
+                cluster.name
+            );
+            (Reason::ClusterFull, message)
+        })
+    }
+}
+
+/// What a choice is bound to, beside the law and the state of clusters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds<'a> {
+    /// The only clusters to choose from, the best first; any when empty.
+    pub only: &'a [Name],
+}
+
 /// Kinds that clusters do not serve, remembered for applications that are made
 /// of the same kinds.
 #[derive(Debug, Default)]
@@ -61,7 +139,8 @@ pub fn consider<'a>(
     application: &'a Application,
     snapshot: &'a Snapshot,
     law: &LawBook,
-    load: &Load,
+    ledger: &Ledger,
+    bounds: Bounds<'_>,
     kinds: &mut MissingKinds<'a>,
     now: Timestamp,
 ) -> (Choice, Vec<Candidate>) {
@@ -79,15 +158,18 @@ pub fn consider<'a>(
                 Some((Reason::AlreadyThere, String::new()))
             } else {
                 objection(judgement)
-                    .or_else(|| unavailable(cluster))
+                    .or_else(|| unavailable(cluster, now))
+                    .or_else(|| evacuation::objection(snapshot, cluster))
+                    .or_else(|| not_asked_for(bounds, &cluster.name))
                     .or_else(|| missing.map(|kind| not_served(kind, cluster)))
                     .or_else(|| not_clean(application, &cluster.name, snapshot))
                     .or_else(|| recently_failed(application, &cluster.name, now))
+                    .or_else(|| ledger.full(application, cluster))
             };
             candidate(cluster, refusal)
         })
         .collect();
-    let chosen = select(application, &candidates, load);
+    let chosen = select(application, &candidates, bounds, &ledger.load);
     if candidates
         .iter()
         .any(|candidate| candidate.reason == Reason::ClusterNotObserved)
@@ -142,8 +224,17 @@ fn objection(judgement: &Judgement) -> Option<(Reason, String)> {
     ))
 }
 
+fn not_asked_for(bounds: Bounds<'_>, cluster: &Name) -> Option<(Reason, String)> {
+    let asked_for = bounds.only.is_empty() || bounds.only.contains(cluster);
+    (!asked_for).then(|| {
+        let only: Vec<&str> = bounds.only.iter().map(|name| &**name).collect();
+        let message = format!("only {} may be gone to", only.join(", "));
+        (Reason::NotAmongTargets, message)
+    })
+}
+
 /// Why nothing new may go to a cluster, whatever it is.
-pub fn unavailable(cluster: &Cluster) -> Option<(Reason, String)> {
+pub fn unavailable(cluster: &Cluster, now: Timestamp) -> Option<(Reason, String)> {
     if cluster.deleting {
         return Some((
             Reason::ClusterDeleting,
@@ -156,7 +247,7 @@ pub fn unavailable(cluster: &Cluster) -> Option<(Reason, String)> {
             format!("cluster {} is cordoned", cluster.name),
         ));
     }
-    unreachable(cluster)
+    unreachable(cluster).or_else(|| health::objection(cluster, now))
 }
 
 /// Why a cluster cannot be asked.
@@ -166,6 +257,14 @@ pub fn unreachable(cluster: &Cluster) -> Option<(Reason, String)> {
         Reach::NotObserved => Some((
             Reason::ClusterNotObserved,
             format!("cluster {} was not observed yet", cluster.name),
+        )),
+        Reach::Unreachable { since } if cluster.services_answer => Some((
+            Reason::ControlPlaneUnreachable,
+            format!(
+                "the API server of cluster {} does not answer since {since:.0}, but applications \
+                 there do",
+                cluster.name
+            ),
         )),
         Reach::Unreachable { since } => Some((
             Reason::ClusterUnreachable,
@@ -205,7 +304,19 @@ pub fn not_clean(
     cluster: &str,
     snapshot: &Snapshot,
 ) -> Option<(Reason, String)> {
-    application.record.on(cluster)?;
+    let erased_later = snapshot
+        .clusters
+        .get(cluster)
+        .is_some_and(|cluster| cluster.pending_erasures.contains(&application.spec.key));
+    if erased_later {
+        let message =
+            format!("what was left on {cluster} by an application of this name is erased first");
+        return Some((Reason::TargetNotClean, message));
+    }
+    let former = application.record.on(cluster)?;
+    if former.role == Role::Standby {
+        return None;
+    }
     if application.known_copy(cluster).is_some()
         && desired::last_resort(application, snapshot, cluster)
     {
@@ -227,29 +338,49 @@ fn recently_failed(
         .failed_targets
         .iter()
         .find(|failed| &*failed.cluster == cluster && failed.retry_after > now)?;
-    Some((
-        Reason::RecentlyFailed,
-        format!(
-            "a move to {cluster} failed ({}), it is tried again after {:.0}",
-            failed.reason, failed.retry_after
+    let message = match failed.reason {
+        Reason::ClusterLost => format!(
+            "the application was failed over from {cluster}, which is avoided until {:.0}",
+            failed.retry_after
         ),
-    ))
+        reason => format!(
+            "a move to {cluster} failed ({reason}), it is tried again after {:.0}",
+            failed.retry_after
+        ),
+    };
+    Some((Reason::RecentlyFailed, message))
 }
 
-/// Preference first, then the cluster with the fewest applications, then the
-/// name, so that the same fleet always gives the same choice.
-fn select(application: &Application, candidates: &[Candidate], load: &Load) -> Option<usize> {
-    let preferred = application.spec.preferred.iter().find_map(|name| {
+/// What was asked for first, then a standby, then preference, then the cluster
+/// with the fewest applications, then the name, so that the same fleet always
+/// gives the same choice.
+fn select(
+    application: &Application,
+    candidates: &[Candidate],
+    bounds: Bounds<'_>,
+    load: &Load,
+) -> Option<usize> {
+    let eligible = |name: &Name| {
         candidates
             .binary_search_by(|candidate| candidate.cluster.cmp(name))
             .ok()
             .filter(|&index| candidates[index].eligible)
-    });
-    preferred.or_else(|| {
-        (0..candidates.len())
-            .filter(|&index| candidates[index].eligible)
-            .min_by_key(|&index| load.get(&candidates[index].cluster).copied().unwrap_or(0))
-    })
+    };
+    let standby = application
+        .record
+        .placements
+        .iter()
+        .filter(|placement| placement.role == Role::Standby)
+        .map(|placement| &placement.cluster);
+    let wanted = bounds.only.iter().chain(standby);
+    wanted
+        .chain(&application.spec.preferred)
+        .find_map(eligible)
+        .or_else(|| {
+            (0..candidates.len())
+                .filter(|&index| candidates[index].eligible)
+                .min_by_key(|&index| load.get(&candidates[index].cluster).copied().unwrap_or(0))
+        })
 }
 
 #[cfg(test)]

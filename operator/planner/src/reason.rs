@@ -60,6 +60,46 @@ reasons! {
     Eligible,
     /// The cluster was chosen.
     Chosen,
+    /// The cluster keeps a standby of the application.
+    StandbyThere,
+    /// The cluster answers again, but not for long enough yet.
+    ClusterRecovering,
+    /// No node of the cluster is ready.
+    NodesNotReady,
+    /// The cluster has not the room that the application requests.
+    ClusterFull,
+    /// The cluster is being emptied.
+    ClusterEvacuated,
+    /// The Evacuation names other clusters to go to.
+    NotAmongTargets,
+    /// The cluster's API server and its services stopped answering.
+    ClusterLost,
+    /// The API server does not answer, but applications there still do.
+    ControlPlaneUnreachable,
+    /// The application's services do not answer, although the cluster does.
+    ServiceLost,
+    /// The application fails over only when a person asks.
+    FailoverManual,
+    /// The last failover was too short a time ago.
+    CoolingDown,
+    /// A window is open during which no planned move begins.
+    Frozen,
+    /// An Evacuation is held by a person.
+    EvacuationPaused,
+    /// A person ended the Evacuation.
+    EvacuationAborted,
+    /// Every application that was to leave has left.
+    Evacuated,
+    /// Applications are leaving.
+    Evacuating,
+    /// Nothing matches what the Evacuation names.
+    NothingToEvacuate,
+    /// The source answers again, so a failover is not needed any more.
+    SourceRecovered,
+    /// The cluster refuses writes under an old epoch by itself.
+    Fenced,
+    /// The cluster cannot refuse writes under an old epoch by itself.
+    FencingUnavailable,
     /// The cluster is cordoned.
     ClusterCordoned,
     /// The cluster is being removed from the fleet.

@@ -1,15 +1,16 @@
 //! What to record and report about an application.
 
 use crate::{
-    Reason,
+    Reason, failover,
     fleet::Decision,
     law::Judgement,
     migration,
     model::{
-        Application, ApplicationRecord, Cluster, FailedTarget, Migration, Name, Placement, Reach,
-        Role, Settings, Snapshot, Step,
+        Application, ApplicationRecord, Cluster, FailedTarget, Migration, MoveType, Name,
+        Placement, Reach, Role, Settings, Snapshot, Step,
     },
     placement,
+    standby::Standby,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -62,6 +63,7 @@ pub struct Conditions {
 pub fn record(
     application: &Application,
     decision: &Decision,
+    standby: Standby,
     snapshot: &Snapshot,
     now: Timestamp,
 ) -> ApplicationRecord {
@@ -85,13 +87,14 @@ pub fn record(
         next.migrations = next.migrations.max(number);
     }
     match application.current_move() {
-        Some(migration) => follow_move(migration, &mut next, &snapshot.settings, now),
+        Some(migration) => follow_move(application, migration, &mut next, &snapshot.settings, now),
         None => {
             for placement in &mut next.placements {
                 if matches!(placement.role, Role::Target | Role::Source) {
                     assume(placement, Role::Retiring, now);
                 }
             }
+            keep_standby(standby, &mut next, now);
         }
     }
     if next.active().is_some() {
@@ -99,6 +102,24 @@ pub fn record(
     }
     forget_erased(application, snapshot, &mut next);
     next
+}
+
+/// At most one standby, under the epoch of the active copy.
+fn keep_standby(standby: Standby, next: &mut ApplicationRecord, now: Timestamp) {
+    let wanted = match standby {
+        Standby::Leave => return,
+        Standby::Nowhere => None,
+        Standby::On(cluster) => Some(cluster),
+    };
+    for placement in &mut next.placements {
+        if placement.role == Role::Standby && wanted.as_ref() != Some(&placement.cluster) {
+            assume(placement, Role::Retiring, now);
+        }
+    }
+    if let Some(cluster) = wanted {
+        let epoch = next.epoch;
+        put(next, &cluster, Role::Standby, epoch, now);
+    }
 }
 
 fn assume(placement: &mut Placement, role: Role, now: Timestamp) {
@@ -129,6 +150,7 @@ fn put(record: &mut ApplicationRecord, cluster: &Name, role: Role, epoch: i64, n
 
 /// The place of an application follows from the recorded step of its move.
 fn follow_move(
+    application: &Application,
     migration: &Migration,
     next: &mut ApplicationRecord,
     settings: &Settings,
@@ -158,6 +180,7 @@ fn follow_move(
             }
             put(next, &migration.to, Role::Active, record.epoch, now);
             next.failed_targets.clear();
+            remember_home(application, migration, next);
         }
         Step::Abort => {
             if next
@@ -172,6 +195,37 @@ fn follow_move(
             }
             blame(migration, next, settings, now);
         }
+    }
+}
+
+/// After a failover, the former cluster is avoided for a while, and remembered
+/// as the place to go back to; the first one of several. A planned move makes
+/// the new place the home.
+fn remember_home(application: &Application, migration: &Migration, next: &mut ApplicationRecord) {
+    if migration.move_type != MoveType::Failover {
+        next.failed_over_from = None;
+        return;
+    }
+    if next.failed_over_from.is_none() {
+        next.failed_over_from = Some(migration.from.clone());
+    }
+    if next.failed_over_from.as_ref() == Some(&migration.to) {
+        next.failed_over_from = None;
+    }
+    let steps = &migration.record.steps;
+    let soak = steps.iter().find(|record| record.step == Step::Soak);
+    let cooldown = application.spec.failover.cooldown;
+    if let Some(since) = soak
+        .map(|soak| soak.start)
+        .filter(|_| cooldown.is_positive())
+    {
+        next.failed_targets.push(FailedTarget {
+            cluster: migration.from.clone(),
+            attempts: 1,
+            reason: Reason::ClusterLost,
+            migration: migration.name.clone(),
+            retry_after: since.checked_add(cooldown).unwrap_or(Timestamp::MAX),
+        });
     }
 }
 
@@ -265,8 +319,9 @@ pub fn conditions(
     decision: &Decision,
     judgement: Option<&Judgement>,
     snapshot: &Snapshot,
+    now: Timestamp,
 ) -> (Conditions, String) {
-    let ready = ready(application, record, decision, snapshot);
+    let ready = ready(application, record, decision, snapshot, now);
     let lawful = lawful(judgement, decision);
     let (reconciling, next) = reconciling(application, record, decision, &ready);
     let stalled = stalled(application, decision, &ready);
@@ -291,6 +346,7 @@ fn ready(
     record: &ApplicationRecord,
     decision: &Decision,
     snapshot: &Snapshot,
+    now: Timestamp,
 ) -> Condition {
     if application.deleting {
         return Condition::new(
@@ -309,7 +365,10 @@ fn ready(
         .clusters
         .get(&active.cluster)
         .map(|cluster| &**cluster);
-    if let Some((_, message)) = cluster.map_or_else(
+    if let Some(loss) = failover::loss(application, snapshot, &active.cluster, now) {
+        return Condition::new(Truth::False, loss.reason, loss.message);
+    }
+    if let Some((reason, message)) = cluster.map_or_else(
         || {
             Some((
                 Reason::ClusterUnknown,
@@ -318,7 +377,11 @@ fn ready(
         },
         placement::unreachable,
     ) {
-        return Condition::new(Truth::Unknown, Reason::StateUnknown, message);
+        let reason = match reason {
+            Reason::ControlPlaneUnreachable => reason,
+            _ => Reason::StateUnknown,
+        };
+        return Condition::new(Truth::Unknown, reason, message);
     }
     let copy = application
         .copies
@@ -398,8 +461,15 @@ fn reconciling(
     }
     if let Some(migration) = application.current_move() {
         let message = format!(
-            "moving from {} to {}: Migration {}",
-            migration.from, migration.to, migration.name
+            "{} from {} to {}: Migration {}",
+            match migration.move_type {
+                MoveType::Relocate => "moving",
+                MoveType::Failover => "failing over",
+                MoveType::Failback => "going back",
+            },
+            migration.from,
+            migration.to,
+            migration.name
         );
         return on(Reason::Moving, message);
     }
@@ -410,10 +480,16 @@ fn reconciling(
                 format!("a move to {to} is about to begin"),
             );
         }
-        Decision::WaitForBudget { to } => {
+        Decision::WaitForBudget { to, .. } => {
             return on(
                 Reason::WaitingForBudget,
                 format!("moves to {to} when another move is over"),
+            );
+        }
+        Decision::WaitForThaw { to, message } => {
+            return on(
+                Reason::Frozen,
+                format!("moves to {to} after the freeze: {message}"),
             );
         }
         Decision::WaitForDependency { to, dependency } => {

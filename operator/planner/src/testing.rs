@@ -2,8 +2,9 @@
 
 use crate::model::{
     Application, ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, CopyObservation,
-    Country, Criticality, EdgeObservation, JurisdictionFact, Migration, Name, Placement, Policy,
-    Provider, Reach, Role, Sensitivity, Snapshot, Strategy, Trigger,
+    Country, Criticality, EdgeObservation, Failover, JurisdictionFact, Migration, MoveType, Name,
+    Placement, Policy, Provider, Reach, Resources, Role, Sensitivity, Service, Snapshot, Strategy,
+    Trigger,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -67,10 +68,8 @@ pub fn fleet(clusters: &[(&str, &str)]) -> Snapshot {
             name: name.clone(),
             provider: name.clone(),
             residency: Country::new("DE"),
-            cordoned: false,
-            deleting: false,
             reach: Reach::Reachable,
-            kinds: None,
+            ..Cluster::default()
         };
         snapshot.providers.insert(name.clone(), Arc::new(provider));
         snapshot.clusters.insert(name, Arc::new(cluster));
@@ -114,6 +113,9 @@ pub fn application(name: &str) -> Application {
             drain: SignedDuration::from_secs(30),
             ready_timeout: SignedDuration::from_secs(60),
         },
+        failover: Failover::default(),
+        demand: Resources::default(),
+        recovery_time: None,
         depends_on: Vec::new(),
         invalid: None,
     };
@@ -138,6 +140,7 @@ pub fn serving() -> CopyObservation {
         endpoints: 1,
         endpoints_at_edge: 1,
         refused: None,
+        service: Service::Answers,
     }
 }
 
@@ -165,7 +168,10 @@ pub fn migration(name: &str, from: &str, to: &str) -> Migration {
         name: name.into(),
         from: from.into(),
         to: to.into(),
+        move_type: MoveType::Relocate,
         trigger: Trigger::Policy,
+        evacuation: None,
+        ignore_freeze: false,
         pause: false,
         abort: false,
         record: Arc::default(),

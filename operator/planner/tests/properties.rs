@@ -89,9 +89,8 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Cluster> {
             provider: name.into(),
             residency,
             cordoned,
-            deleting: false,
             reach,
-            kinds: None,
+            ..Cluster::default()
         })
 }
 
@@ -150,6 +149,7 @@ fn copy() -> impl Strategy<Value = CopyObservation> {
             endpoints: present * endpoints,
             endpoints_at_edge: at_edge,
             refused: None,
+            service: flambeau_planner::model::Service::Unknown,
         })
 }
 
@@ -220,6 +220,9 @@ fn spec(sensitivity: Sensitivity) -> ApplicationSpec {
             drain: SignedDuration::from_secs(1),
             ready_timeout: SignedDuration::from_secs(10),
         },
+        failover: flambeau_planner::model::Failover::default(),
+        demand: flambeau_planner::model::Resources::default(),
+        recovery_time: None,
         depends_on: Vec::new(),
         invalid: None,
     }
@@ -254,6 +257,8 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 .map(|cluster| (cluster.name.clone(), Arc::new(cluster)))
                 .collect(),
             policies: named(policies),
+            evacuations: BTreeMap::new(),
+            freezes: BTreeMap::new(),
             applications: applications
                 .into_iter()
                 .enumerate()
@@ -322,7 +327,7 @@ proptest! {
             let chosen = match planned.decision {
                 Decision::Place { cluster } => cluster,
                 Decision::Move { to, .. }
-                | Decision::WaitForBudget { to }
+                | Decision::WaitForBudget { to, .. }
                 | Decision::WaitForDependency { to, .. } => to,
                 _ => continue,
             };

@@ -119,16 +119,18 @@ fn nothing_moves_while_most_clusters_are_silent() {
 }
 
 #[test]
-fn no_move_begins_at_a_cluster_that_does_not_answer() {
+fn no_planned_move_begins_at_a_cluster_whose_api_server_does_not_answer() {
     let mut snapshot = banned(vec![running("web", "bad")], 2);
-    let reach = Reach::Unreachable { since: NOW };
-    change_cluster(&mut snapshot, "bad", |cluster| cluster.reach = reach);
+    change_cluster(&mut snapshot, "bad", |cluster| {
+        cluster.reach = Reach::Unreachable { since: NOW };
+        cluster.services_answer = true;
+    });
     let held = decision(&snapshot, "web");
     assert!(
         matches!(
             held,
             Decision::Stalled {
-                reason: Reason::ClusterUnreachable,
+                reason: Reason::ControlPlaneUnreachable,
                 ..
             }
         ),

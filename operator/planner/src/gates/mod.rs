@@ -8,14 +8,18 @@ mod target;
 
 use crate::{
     Reason,
+    failover::{self, Loss},
     law::LawBook,
-    model::{Application, CopyObservation, GateOutcome, Migration, Snapshot, Step, Verdict},
+    model::{
+        Application, CopyObservation, GateOutcome, Migration, MoveType, Snapshot, Step, Trigger,
+        Verdict,
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use source::*;
 use target::*;
 
-pub use source::source_serving;
+pub use source::{source_recovered, way_back};
 
 /// How long requests at a target that is being walked back from get to end.
 const ABORT_DRAIN: SignedDuration = SignedDuration::from_secs(5);
@@ -45,8 +49,11 @@ pub fn of(step: Step) -> &'static [Gate] {
             source_matches,
             target_lawful,
             target_available,
+            target_not_evacuated,
             kinds_served,
+            target_has_room,
             source_reachable,
+            not_frozen,
             target_clean,
         ],
         Step::Prepare => &[target_lawful, target_reachable, objects_written],
@@ -91,11 +98,29 @@ pub fn of(step: Step) -> &'static [Gate] {
 /// What every gate of a step says. While the hub is suspect, none is asked:
 /// the move stays where it is.
 pub fn all(context: &Context<'_>, step: Step) -> Vec<Verdict> {
-    if context.snapshot.hub_suspect() {
-        let message = "most clusters do not answer, so nothing moves";
+    if held_for_hub(context) {
+        let message = "most clusters stopped answering together, so nothing moves by itself";
         return vec![wait("FleetReachable", Reason::HubSuspect, message)];
     }
     of(step).iter().map(|gate| gate(context)).collect()
+}
+
+/// Whether the move is held because the hub is suspected to be cut off. A
+/// person who asks for a failover knows better.
+pub fn held_for_hub(context: &Context<'_>) -> bool {
+    let asked = context.migration.move_type == MoveType::Failover
+        && context.migration.trigger == Trigger::Request;
+    context.snapshot.hub_suspect() && !asked
+}
+
+/// Whether the copy that the move leaves is lost.
+pub fn loss(context: &Context<'_>) -> Option<Loss> {
+    failover::loss(
+        context.application,
+        context.snapshot,
+        &context.migration.from,
+        context.now,
+    )
 }
 
 fn verdict(gate: &'static str, outcome: GateOutcome, reason: Reason, message: String) -> Verdict {
@@ -127,6 +152,17 @@ fn fail_on(gate: &'static str, objection: Option<(Reason, String)>) -> Verdict {
 }
 
 impl Context<'_> {
+    /// Pace and patience of a planned move do not hold up a failover, nor a
+    /// move whose source is lost meanwhile.
+    fn urgent(&self) -> bool {
+        self.migration.move_type == MoveType::Failover || loss(self).is_some()
+    }
+
+    /// Whether requests may be at the target.
+    fn traffic_went_over(&self) -> bool {
+        self.migration.record.reached(Step::Shift) || self.weight(&self.migration.to) > 0
+    }
+
     /// The copy at the target, or the verdict while nothing is known of it.
     fn target(&self, gate: &'static str) -> Result<&CopyObservation, Verdict> {
         let to = &self.migration.to;
@@ -201,7 +237,13 @@ pub fn next_change(context: &Context<'_>) -> Option<Timestamp> {
         Step::Soak => (start, strategy.soak),
         Step::Drain => (start, strategy.drain),
         Step::Abort => (start, ABORT_DRAIN),
-        _ => return None,
+        _ => {
+            return crate::failover::next_change(
+                context.application,
+                context.snapshot,
+                context.now,
+            );
+        }
     };
     since
         .and_then(|since| since.checked_add(length).ok())

@@ -1,9 +1,11 @@
 //! Gates that ask about the source of a move, the route and the records.
 
-use super::{ABORT_DRAIN, Context, fail, fail_on, pass, verdict, wait};
+use super::{ABORT_DRAIN, Context, fail, fail_on, loss, pass, verdict, wait};
 use crate::{
-    Reason, desired, migration,
-    model::{CopyObservation, GateOutcome, Reach, Step, Verdict},
+    Reason, desired, freeze,
+    health::{self, Health},
+    migration,
+    model::{CopyObservation, GateOutcome, MoveType, Reach, Service, Verdict},
     placement,
 };
 
@@ -28,6 +30,9 @@ pub(super) fn source_matches(context: &Context<'_>) -> Verdict {
 pub(super) fn source_reachable(context: &Context<'_>) -> Verdict {
     const GATE: &str = "SourceReachable";
     let from = &context.migration.from;
+    if context.migration.move_type == MoveType::Failover {
+        return pass(GATE);
+    }
     match context.snapshot.clusters.get(from) {
         None => fail(
             GATE,
@@ -42,13 +47,13 @@ pub(super) fn source_reachable(context: &Context<'_>) -> Verdict {
 }
 
 /// Requests go back only to a source that is known to serve; before any went
-/// over, there is nothing to go back.
-pub fn source_serving(context: &Context<'_>) -> Verdict {
+/// over, there is nothing to go back. When neither end serves, going back loses
+/// nothing, and frees the way to a third cluster.
+pub fn way_back(context: &Context<'_>) -> Verdict {
     const GATE: &str = "SourceServing";
-    let from = &context.migration.from;
-    if !context.migration.record.reached(Step::Shift)
-        || context.snapshot.serves(context.application, from)
-    {
+    let (from, to) = (&context.migration.from, &context.migration.to);
+    let serves = |cluster| context.snapshot.serves(context.application, cluster);
+    if !context.traffic_went_over() || serves(from) || (loss(context).is_some() && !serves(to)) {
         return pass(GATE);
     }
     wait(
@@ -56,6 +61,40 @@ pub fn source_serving(context: &Context<'_>) -> Verdict {
         Reason::SourceNotServing,
         format!("the copy on {from} does not serve, so requests cannot go back"),
     )
+}
+
+/// Whether the source of a failover serves again after all, and the target has
+/// no request yet.
+pub fn source_recovered(context: &Context<'_>) -> bool {
+    let (from, to) = (&context.migration.from, &context.migration.to);
+    // One that flaps has to prove itself first, like any other target.
+    let healthy = context
+        .snapshot
+        .clusters
+        .get(from)
+        .is_some_and(|cluster| health::of(cluster, context.now) == Health::Healthy);
+    let taken_over = context.weight(to) > 0 && context.snapshot.serves(context.application, to);
+    let source = context.application.copies.get(from);
+    let silent = source.is_some_and(|copy| matches!(copy.service, Service::Silent { .. }));
+    healthy
+        && !taken_over
+        && !silent
+        && loss(context).is_none()
+        && context.snapshot.serves(context.application, from)
+}
+
+/// Planned moves wait for the end of a freeze before they touch anything.
+pub(super) fn not_frozen(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "NotFrozen";
+    let migration = context.migration;
+    if migration.ignore_freeze || migration.move_type == MoveType::Failover {
+        return pass(GATE);
+    }
+    let key = &context.application.spec.key;
+    match freeze::holding(context.snapshot, key, context.now) {
+        Some(freeze) => wait(GATE, Reason::Frozen, freeze::message(freeze)),
+        None => pass(GATE),
+    }
 }
 
 pub(super) fn route_acknowledged(context: &Context<'_>) -> Verdict {
@@ -79,6 +118,7 @@ pub(super) fn stage_elapsed(context: &Context<'_>) -> Verdict {
     const GATE: &str = "StageElapsed";
     let least = context.application.spec.strategy.stage;
     if !context.application.spec.traffic
+        || context.urgent()
         || context.elapsed(context.migration.record.stage_since) >= least
     {
         return pass(GATE);
@@ -93,7 +133,7 @@ pub(super) fn stage_elapsed(context: &Context<'_>) -> Verdict {
 pub(super) fn soak_elapsed(context: &Context<'_>) -> Verdict {
     const GATE: &str = "SoakElapsed";
     let least = context.application.spec.strategy.soak;
-    if context.step_elapsed() >= least {
+    if context.urgent() || context.step_elapsed() >= least {
         return pass(GATE);
     }
     wait(
@@ -124,7 +164,7 @@ pub(super) fn source_idle(context: &Context<'_>) -> Verdict {
         .edge
         .open_requests
         .get(&context.migration.from);
-    let idle = !context.application.spec.traffic || open == Some(&0);
+    let idle = !context.application.spec.traffic || open == Some(&0) || loss(context).is_some();
     if idle || context.step_elapsed() >= limit {
         return pass(GATE);
     }
@@ -193,7 +233,7 @@ pub(super) fn erased(context: &Context<'_>, gate: &'static str, cluster: &str) -
 
 pub(super) fn traffic_back(context: &Context<'_>) -> Verdict {
     const GATE: &str = "TrafficBack";
-    if !context.application.spec.traffic || !context.migration.record.reached(Step::Shift) {
+    if !context.application.spec.traffic || !context.traffic_went_over() {
         return pass(GATE);
     }
     let edge = &context.application.edge;

@@ -1,10 +1,10 @@
 //! Gates that ask about the target of a move.
 
-use super::{Context, fail, fail_on, pass, wait};
+use super::{Context, fail, fail_on, loss, pass, wait};
 use crate::{
-    Reason,
+    Reason, evacuation,
     model::{Reach, Verdict},
-    placement,
+    placement::{self, Ledger},
 };
 
 /// Requests that a stage needs before their failures mean anything.
@@ -29,7 +29,7 @@ pub(super) fn target_lawful_or_last(context: &Context<'_>) -> Verdict {
             .application
             .known_copy(from)
             .is_some_and(|copy| copy.absent());
-    if gone {
+    if gone || loss(context).is_some() {
         pass("TargetLawful")
     } else {
         target_lawful(context)
@@ -39,7 +39,7 @@ pub(super) fn target_lawful_or_last(context: &Context<'_>) -> Verdict {
 /// Once the target serves, walking back helps only if the source is lawful.
 pub(super) fn target_still_lawful(context: &Context<'_>) -> Verdict {
     let source = placement::unlawful(context.application, &context.migration.from, context.law);
-    if source.is_some() {
+    if source.is_some() || loss(context).is_some() {
         pass("TargetLawful")
     } else {
         target_lawful(context)
@@ -55,8 +55,10 @@ pub(super) fn target_available(context: &Context<'_>) -> Verdict {
             Reason::ClusterUnknown,
             format!("cluster {to} is not part of the fleet"),
         ),
-        Some(cluster) => match placement::unavailable(cluster) {
-            Some((reason @ Reason::ClusterNotObserved, message)) => wait(GATE, reason, message),
+        Some(cluster) => match placement::unavailable(cluster, context.now) {
+            Some((reason @ (Reason::ClusterNotObserved | Reason::ClusterRecovering), message)) => {
+                wait(GATE, reason, message)
+            }
             objection => fail_on(GATE, objection),
         },
     }
@@ -78,6 +80,23 @@ pub(super) fn target_reachable(context: &Context<'_>) -> Verdict {
         ),
         Some(cluster) => fail_on(GATE, placement::unreachable(cluster)),
     }
+}
+
+pub(super) fn target_not_evacuated(context: &Context<'_>) -> Verdict {
+    let cluster = context.snapshot.clusters.get(&context.migration.to);
+    let objection = cluster.and_then(|cluster| evacuation::objection(context.snapshot, cluster));
+    fail_on("TargetNotEvacuated", objection)
+}
+
+/// A person may ask for a cluster that has no room left: it is told before
+/// anything is written.
+pub(super) fn target_has_room(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "TargetHasRoom";
+    let Some(cluster) = context.snapshot.clusters.get(&context.migration.to) else {
+        return pass(GATE);
+    };
+    let ledger = Ledger::current(context.snapshot);
+    fail_on(GATE, ledger.full(context.application, cluster))
 }
 
 pub(super) fn kinds_served(context: &Context<'_>) -> Verdict {
@@ -201,7 +220,8 @@ pub(super) fn target_errors(context: &Context<'_>) -> Verdict {
         .get(&context.migration.to);
     match requests {
         Some(requests)
-            if requests.total >= ENOUGH_REQUESTS
+            if !context.urgent()
+                && requests.total >= ENOUGH_REQUESTS
                 && requests.failed * TOLERATED_FAILURES > requests.total =>
         {
             fail(

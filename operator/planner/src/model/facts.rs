@@ -160,6 +160,36 @@ pub enum Reach {
     },
 }
 
+/// What an application requests, or a cluster offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Resources {
+    /// Processors, in thousandths.
+    pub milli_cpu: u64,
+    /// Memory, in bytes.
+    pub memory: u64,
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MEBIBYTE: u64 = 1 << 20;
+        let (whole, rest) = (self.milli_cpu / 1000, self.milli_cpu % 1000);
+        match rest {
+            0 => write!(formatter, "{whole} CPU")?,
+            _ => write!(formatter, "{}m CPU", self.milli_cpu)?,
+        }
+        write!(formatter, " and {} MiB", self.memory.div_ceil(MEBIBYTE))
+    }
+}
+
+/// What is known of the nodes of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nodes {
+    /// Nodes there are.
+    pub total: usize,
+    /// Nodes that are ready and renewed their lease lately.
+    pub ready: usize,
+}
+
 /// One cluster of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
@@ -177,6 +207,43 @@ pub struct Cluster {
     pub reach: Reach,
     /// Namespaced kinds that it serves; none while unknown.
     pub kinds: Option<Arc<BTreeSet<Kind>>>,
+    /// An application there answered requests within the last seconds, whatever
+    /// the API server does.
+    pub services_answer: bool,
+    /// Since when it answers without interruption; none while it does not.
+    pub answers_since: Option<Timestamp>,
+    /// It was unreachable before it answered: it has to prove itself.
+    pub returned: bool,
+    /// How long a cluster that returned must answer before anything is moved
+    /// to it.
+    pub recovered_after: SignedDuration,
+    /// Its nodes; none while unknown.
+    pub nodes: Option<Nodes>,
+    /// What applications may request of it in all; none while unknown.
+    pub capacity: Option<Resources>,
+    /// Applications, by key, whose erasure waits for the cluster to answer.
+    pub pending_erasures: BTreeSet<ApplicationKey>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            name: "".into(),
+            provider: "".into(),
+            residency: None,
+            cordoned: false,
+            deleting: false,
+            reach: Reach::NotObserved,
+            kinds: None,
+            services_answer: false,
+            answers_since: None,
+            returned: false,
+            recovered_after: SignedDuration::from_secs(10),
+            nodes: None,
+            capacity: None,
+            pending_erasures: BTreeSet::new(),
+        }
+    }
 }
 
 /// A certification that must be held.
@@ -238,6 +305,80 @@ pub struct Strategy {
     pub ready_timeout: SignedDuration,
 }
 
+/// What happens when the cluster of an application is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// Without a person.
+    pub automatic: bool,
+    /// Replicas that a standby keeps; none for no standby.
+    pub standby: Option<u32>,
+    /// How long services must have failed before a cluster that is well
+    /// otherwise is left.
+    pub unhealthy_after: SignedDuration,
+    /// How long after a failover the application neither leaves a cluster that
+    /// still answers, nor goes back to the one that it left.
+    pub cooldown: SignedDuration,
+    /// How long the former cluster must be well before the application goes
+    /// back by itself; none for never.
+    pub failback_after: Option<SignedDuration>,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Self {
+            automatic: true,
+            standby: None,
+            unhealthy_after: SignedDuration::from_secs(10),
+            cooldown: SignedDuration::from_secs(60),
+            failback_after: None,
+        }
+    }
+}
+
+/// Everything leaves some clusters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evacuation {
+    /// Name of the Evacuation.
+    pub name: Name,
+    /// Cluster to be emptied, if one is named.
+    pub cluster: Option<Name>,
+    /// Provider whose clusters are to be emptied, if one is named.
+    pub provider: Option<Name>,
+    /// The only clusters that applications may go to; any when empty.
+    pub to: Vec<Name>,
+    /// Its moves at the same time.
+    pub max_concurrent: Option<usize>,
+    /// Why.
+    pub reason: String,
+    /// Who asked.
+    pub requested_by: Option<String>,
+    /// It crosses a freeze.
+    pub ignore_freeze: bool,
+    /// No further move begins.
+    pub pause: bool,
+    /// Its moves are walked back, and no other begins.
+    pub abort: bool,
+    /// Applications that were to leave, as recorded.
+    pub total: usize,
+    /// How it ended, as recorded.
+    pub ended: bool,
+}
+
+/// A window during which no planned move begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freeze {
+    /// Name of the Freeze.
+    pub name: Name,
+    /// First moment.
+    pub from: Timestamp,
+    /// First moment after.
+    pub until: Timestamp,
+    /// Namespaces concerned; all when empty.
+    pub namespaces: BTreeSet<Name>,
+    /// Why.
+    pub reason: String,
+}
+
 /// What people declared about an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApplicationSpec {
@@ -255,6 +396,12 @@ pub struct ApplicationSpec {
     pub preferred: Vec<Name>,
     /// Pace of a planned move.
     pub strategy: Strategy,
+    /// What happens when its cluster is lost.
+    pub failover: Failover,
+    /// What its workloads request in all.
+    pub demand: Resources,
+    /// Recovery time objective.
+    pub recovery_time: Option<SignedDuration>,
     /// Names of applications in the same namespace that move before it.
     pub depends_on: Vec<Name>,
     /// What cannot be used, if anything: nothing is written then, and no

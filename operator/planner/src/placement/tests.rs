@@ -9,12 +9,16 @@ use std::sync::Arc;
 
 fn choose(application: &Application, snapshot: &Snapshot) -> (Choice, Vec<Reason>) {
     let law = LawBook::new(snapshot, NOW);
-    let load = Load::from([("a".into(), 2), ("b".into(), 1)]);
+    let ledger = Ledger {
+        load: Load::from([("a".into(), 2), ("b".into(), 1)]),
+        requested: BTreeMap::new(),
+    };
     let (choice, candidates) = consider(
         application,
         snapshot,
         &law,
-        &load,
+        &ledger,
+        Bounds::default(),
         &mut MissingKinds::default(),
         NOW,
     );

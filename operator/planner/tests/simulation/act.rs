@@ -69,7 +69,7 @@ fn act_on_copy(
                 world.erase_copy(key, cluster);
             }
         }
-        Copy::Present { epoch } => {
+        Copy::Present { epoch } | Copy::Standby { epoch, .. } => {
             let generation = world
                 .applications
                 .get(key)

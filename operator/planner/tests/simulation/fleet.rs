@@ -7,8 +7,7 @@ use crate::{
 };
 use flambeau_planner::model::{
     ApplicationKey, ApplicationSpec, Certification, CertificationRule, Cluster, Country,
-    Criticality, JurisdictionFact, Kind, Name, Policy, Provider, Reach, Sensitivity, Settings,
-    Strategy,
+    Criticality, JurisdictionFact, Kind, Name, Policy, Provider, Sensitivity, Settings, Strategy,
 };
 use jiff::SignedDuration;
 use std::{
@@ -34,6 +33,7 @@ pub fn world(seed: u64, story: Story) -> World {
         concurrent_moves: usize::try_from(random.between(1, 3)).unwrap_or(1),
         retry_backoff: SignedDuration::from_secs(5),
         retry_backoff_limit: SignedDuration::from_secs(20),
+        ..Settings::default()
     };
     let mut world = empty(random, story, temper, settings);
     let count = usize::try_from(world.random.between(3, 5)).unwrap_or(3);
@@ -93,10 +93,8 @@ fn add_cluster(world: &mut World, name: &str) {
             name: name.into(),
             provider: provider.name.clone(),
             residency: residency.filter(|_| world.random.percent(95)),
-            cordoned: false,
-            deleting: false,
-            reach: Reach::NotObserved,
             kinds: Some(Arc::new(kinds)),
+            ..Cluster::default()
         }),
     );
     world
@@ -262,6 +260,9 @@ fn random_spec(world: &mut World, key: ApplicationKey) -> ApplicationSpec {
             drain: seconds(1, 8, random),
             ready_timeout: seconds(15, 25, random),
         },
+        failover: flambeau_planner::model::Failover::default(),
+        demand: flambeau_planner::model::Resources::default(),
+        recovery_time: None,
         depends_on: if random.percent(40) {
             random.pick(&others).cloned().into_iter().collect()
         } else {

@@ -10,7 +10,7 @@ use crate::{
 };
 use flambeau_planner::model::{
     ApplicationKey, ApplicationSpec, Cluster, Criticality, JurisdictionFact, Name, Policy,
-    Provider, Reach, Sensitivity, Settings, Strategy,
+    Provider, Sensitivity, Settings, Strategy,
 };
 use jiff::SignedDuration;
 use std::{collections::BTreeSet, env, fs, path::Path, sync::Arc};
@@ -39,10 +39,7 @@ fn fleet() -> World {
             name: name.into(),
             provider: name.into(),
             residency: country("DE"),
-            cordoned: false,
-            deleting: false,
-            reach: Reach::NotObserved,
-            kinds: None,
+            ..Cluster::default()
         };
         world.providers.insert(name.into(), Arc::new(provider));
         world.clusters.insert(name.into(), Arc::new(cluster));
@@ -70,6 +67,9 @@ fn add(world: &mut World, name: &str, sensitivity: Sensitivity, criticality: Cri
             drain: SignedDuration::from_secs(10),
             ready_timeout: SignedDuration::from_secs(20),
         },
+        failover: flambeau_planner::model::Failover::default(),
+        demand: flambeau_planner::model::Resources::default(),
+        recovery_time: None,
         depends_on: Vec::new(),
         invalid: None,
     };

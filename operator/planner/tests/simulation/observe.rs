@@ -170,6 +170,8 @@ pub fn snapshot(operator: &Operator, world: &World) -> Snapshot {
                 migrations: migrations(world, key),
             })
             .collect(),
+        evacuations: BTreeMap::new(),
+        freezes: BTreeMap::new(),
         settings: world.settings.clone(),
     }
 }
@@ -235,6 +237,7 @@ fn copy(
         endpoints: known.map_or(0, |copy| copy.endpoints),
         endpoints_at_edge: at_edge.copied().unwrap_or(0),
         refused: view.refused.get(key).cloned(),
+        service: flambeau_planner::model::Service::Unknown,
     }
 }
 
@@ -272,7 +275,10 @@ fn migrations(world: &World, key: &ApplicationKey) -> Vec<Migration> {
             name: migration.name.clone(),
             from: migration.from.clone(),
             to: migration.to.clone(),
+            move_type: migration.move_type,
             trigger: migration.trigger,
+            evacuation: migration.evacuation.clone(),
+            ignore_freeze: false,
             pause: migration.pause,
             abort: migration.abort,
             record: Arc::clone(&migration.record),

@@ -11,9 +11,7 @@ use flambeau_planner::{
     Plan,
     desired::Desired,
     fleet::Decision,
-    model::{
-        ApplicationKey, ApplicationRecord, MigrationRecord, Name, Reach, Snapshot, Step, Trigger,
-    },
+    model::{ApplicationKey, ApplicationRecord, MigrationRecord, Name, Reach, Snapshot, Step},
     plan,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -271,6 +269,7 @@ fn writes(world: &World, snapshot: &Snapshot, plan: &Plan) -> Vec<Write> {
             from,
             to,
             migration,
+            motive,
             ..
         } = &planned.decision
         {
@@ -279,7 +278,9 @@ fn writes(world: &World, snapshot: &Snapshot, plan: &Plan) -> Vec<Write> {
                 name: migration.clone(),
                 from: from.clone(),
                 to: to.clone(),
-                trigger: Trigger::Policy,
+                move_type: motive.move_type(),
+                trigger: motive.trigger(),
+                evacuation: motive.evacuation().cloned(),
                 pause: false,
                 abort: false,
                 created: world.second,

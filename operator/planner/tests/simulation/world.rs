@@ -2,8 +2,8 @@
 
 use crate::{random::Random, story::Story};
 use flambeau_planner::model::{
-    ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, MigrationRecord, Name, Policy,
-    Provider, Settings, Trigger,
+    ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, MigrationRecord, MoveType, Name,
+    Policy, Provider, Settings, Trigger,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -74,7 +74,9 @@ pub struct HubMigration {
     pub name: Name,
     pub from: Name,
     pub to: Name,
+    pub move_type: MoveType,
     pub trigger: Trigger,
+    pub evacuation: Option<Name>,
     pub pause: bool,
     pub abort: bool,
     pub created: u64,

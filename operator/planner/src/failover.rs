@@ -1,0 +1,137 @@
+//! Whether an application has lost its place, and may leave by itself.
+
+use crate::{
+    Reason, health,
+    model::{Application, Name, Placement, Reach, Service, Snapshot},
+};
+use jiff::Timestamp;
+
+/// An application does not serve any more where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Last sign of life.
+    pub since: Timestamp,
+    /// `ClusterLost` or `ServiceLost`.
+    pub reason: Reason,
+    /// The fact behind the reason.
+    pub message: String,
+}
+
+/// Whether the copy on a cluster is lost: the whole cluster, or the
+/// application's services on a cluster that is well otherwise.
+pub fn loss(
+    application: &Application,
+    snapshot: &Snapshot,
+    cluster: &str,
+    now: Timestamp,
+) -> Option<Loss> {
+    if let Some(since) = health::lost(snapshot, cluster) {
+        return Some(Loss {
+            since,
+            reason: Reason::ClusterLost,
+            message: format!(
+                "neither the API server of cluster {cluster} nor any application there answers \
+                 since {since:.0}"
+            ),
+        });
+    }
+    let Service::Silent { since } = application.copies.get(cluster)?.service else {
+        return None;
+    };
+    let known = matches!(
+        snapshot.clusters.get(cluster)?.reach,
+        Reach::Reachable | Reach::Unreachable { .. }
+    );
+    let lasts = now.duration_since(since) >= application.spec.failover.unhealthy_after;
+    (known && lasts && application.spec.traffic).then(|| Loss {
+        since,
+        reason: Reason::ServiceLost,
+        message: format!(
+            "no request to the application on {cluster} is answered since {since:.0}, although \
+             other signs of the cluster are well"
+        ),
+    })
+}
+
+/// Why an application that lost its place does not leave by itself now.
+pub fn objection(
+    application: &Application,
+    active: &Placement,
+    loss: &Loss,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Option<(Reason, String)> {
+    if snapshot.hub_suspect() {
+        let message = "most clusters stopped answering together, so the hub is suspected and \
+                       nothing moves by itself: ask for a failover if they are gone for good";
+        return Some((Reason::HubSuspect, message.to_owned()));
+    }
+    if !application.spec.failover.automatic {
+        let message = format!(
+            "{}; spec.failover.mode is Manual: kubectl flambeau failover {} -n {}",
+            loss.message, application.spec.key.name, application.spec.key.namespace
+        );
+        return Some((Reason::FailoverManual, message));
+    }
+    let until = cooled_down(application, active);
+    (loss.reason == Reason::ServiceLost && until > now).then(|| {
+        let message = format!(
+            "{}; it came to {} a short time ago and stays until {until:.0}",
+            loss.message, active.cluster
+        );
+        (Reason::CoolingDown, message)
+    })
+}
+
+fn cooled_down(application: &Application, active: &Placement) -> Timestamp {
+    let cooldown = application.spec.failover.cooldown;
+    active.since.checked_add(cooldown).unwrap_or(Timestamp::MAX)
+}
+
+/// Where an application goes back to by itself, once that is well for long
+/// enough.
+pub fn failback(application: &Application, snapshot: &Snapshot, now: Timestamp) -> Option<Name> {
+    let home = application.record.failed_over_from.as_ref()?;
+    let due = failback_due(application, snapshot)?;
+    (due <= now).then(|| home.clone())
+}
+
+fn failback_due(application: &Application, snapshot: &Snapshot) -> Option<Timestamp> {
+    let after = application.spec.failover.failback_after?;
+    let home = application.record.failed_over_from.as_ref()?;
+    let cluster = snapshot.clusters.get(home)?;
+    let since = cluster
+        .answers_since
+        .filter(|_| cluster.reach == Reach::Reachable)?;
+    since.checked_add(after).ok()
+}
+
+/// The next moment at which what is said here changes by itself.
+pub fn next_change(
+    application: &Application,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let active = application.record.active()?;
+    let silent = match application.copies.get(&active.cluster)?.service {
+        Service::Silent { since } => since
+            .checked_add(application.spec.failover.unhealthy_after)
+            .ok()
+            .map(|time| {
+                if time > now {
+                    time
+                } else {
+                    cooled_down(application, active)
+                }
+            }),
+        _ => None,
+    };
+    [silent, failback_due(application, snapshot)]
+        .into_iter()
+        .flatten()
+        .filter(|time| *time > now)
+        .min()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+use crate::{
+    Reason,
+    fleet::{Decision, Motive},
+    model::{
+        ApplicationRecord, Evacuation, Freeze, MoveType, Name, Placement, Reach, Resources, Role,
+        Service, Snapshot, Trigger,
+    },
+    plan,
+    testing::{NOW, apply, change_cluster, change_spec, fleet, forbid, later, running},
+};
+use jiff::SignedDuration;
+use std::{collections::BTreeSet, sync::Arc};
+
+fn lose(snapshot: &mut Snapshot, cluster: &str) {
+    change_cluster(snapshot, cluster, |cluster| {
+        cluster.reach = Reach::Unreachable { since: NOW };
+        cluster.services_answer = false;
+    });
+}
+
+fn three() -> Snapshot {
+    let mut snapshot = fleet(&[("alibaba", "CN"), ("atos", "FR"), ("ovh", "FR")]);
+    snapshot.applications.push(running("web", "atos"));
+    snapshot
+}
+
+fn decision(snapshot: &Snapshot) -> Decision {
+    plan(snapshot, later(20)).applications.remove(0).decision
+}
+
+fn reason(snapshot: &Snapshot) -> Option<Reason> {
+    decision(snapshot).obstacle().map(|(reason, _)| reason)
+}
+
+#[test]
+fn a_lost_cluster_is_left_for_a_lawful_one() {
+    let mut snapshot = three();
+    apply(&mut snapshot, forbid("ban", "CN"));
+    lose(&mut snapshot, "atos");
+    let Decision::Move { to, motive, .. } = decision(&snapshot) else {
+        panic!("{:?}", decision(&snapshot));
+    };
+    assert_eq!(&*to, "ovh");
+    assert_eq!(motive.move_type(), MoveType::Failover);
+    assert_eq!(motive.trigger(), Trigger::Loss);
+}
+
+#[test]
+fn a_lost_cluster_is_not_left_for_an_unlawful_one() {
+    let mut snapshot = three();
+    apply(&mut snapshot, forbid("ban", "CN"));
+    lose(&mut snapshot, "atos");
+    change_cluster(&mut snapshot, "ovh", |cluster| cluster.cordoned = true);
+    assert_eq!(reason(&snapshot), Some(Reason::NoEligibleCluster));
+    apply(&mut snapshot, forbid("no-french", "FR"));
+    assert_eq!(reason(&snapshot), Some(Reason::NoLawfulCluster));
+}
+
+#[test]
+fn applications_that_answer_stay_where_the_api_server_is_silent() {
+    let mut snapshot = three();
+    lose(&mut snapshot, "atos");
+    change_cluster(&mut snapshot, "atos", |cluster| {
+        cluster.services_answer = true
+    });
+    assert_eq!(decision(&snapshot), Decision::Stay);
+    let planned = plan(&snapshot, later(20)).applications.remove(0);
+    assert_eq!(
+        planned.conditions.ready.reason,
+        Reason::ControlPlaneUnreachable
+    );
+}
+
+#[test]
+fn a_person_decides_in_manual_mode() {
+    let mut snapshot = three();
+    lose(&mut snapshot, "atos");
+    change_spec(&mut snapshot.applications[0], |spec| {
+        spec.failover.automatic = false;
+    });
+    assert_eq!(reason(&snapshot), Some(Reason::FailoverManual));
+}
+
+#[test]
+fn silent_services_are_left_after_their_time_and_a_cool_down() {
+    let mut snapshot = three();
+    let silent = Service::Silent { since: later(55) };
+    let web = &mut snapshot.applications[0];
+    if let Some(copy) = web.copies.get_mut("atos") {
+        copy.service = silent;
+    }
+    let at = |seconds| {
+        plan(&snapshot, later(seconds))
+            .applications
+            .remove(0)
+            .decision
+    };
+    assert_eq!(at(64), Decision::Stay, "not silent for 10 s yet");
+    assert!(
+        matches!(
+            at(66),
+            Decision::Move {
+                motive: Motive::Loss(_),
+                ..
+            }
+        ),
+        "{:?}",
+        at(66)
+    );
+    change_spec(&mut snapshot.applications[0], |spec| {
+        spec.failover.cooldown = SignedDuration::from_mins(2);
+    });
+    let planned = plan(&snapshot, later(66));
+    let held = planned.applications[0].decision.obstacle();
+    assert_eq!(held.map(|(reason, _)| reason), Some(Reason::CoolingDown));
+    assert_eq!(planned.wake_at, Some(later(120)));
+}
+
+#[test]
+fn most_of_the_fleet_lost_at_once_moves_nothing() {
+    let mut snapshot = three();
+    lose(&mut snapshot, "atos");
+    lose(&mut snapshot, "alibaba");
+    assert_eq!(reason(&snapshot), Some(Reason::HubSuspect));
+}
+
+#[test]
+fn critical_applications_fail_over_first() {
+    let mut snapshot = three();
+    let mut critical = running("zebra", "atos");
+    change_spec(&mut critical, |spec| {
+        spec.criticality = crate::model::Criticality::Critical;
+    });
+    snapshot.applications.push(critical);
+    snapshot.settings.concurrent_failovers = 1;
+    lose(&mut snapshot, "atos");
+    let plan = plan(&snapshot, later(20));
+    let moves = |index: usize| matches!(plan.applications[index].decision, Decision::Move { .. });
+    assert!(moves(1) && !moves(0));
+}
+
+#[test]
+fn a_warm_standby_is_kept_where_the_next_failover_leads() {
+    let mut snapshot = three();
+    apply(&mut snapshot, forbid("ban", "CN"));
+    change_spec(&mut snapshot.applications[0], |spec| {
+        spec.failover.standby = Some(1);
+    });
+    let planned = plan(&snapshot, NOW).applications.remove(0);
+    let standby = planned.record.on("ovh").map(|placement| placement.role);
+    assert_eq!(standby, Some(Role::Standby));
+    snapshot.applications[0].record = Arc::new(planned.record);
+    let planned = plan(&snapshot, NOW).applications.remove(0);
+    assert_eq!(planned.desired.weights.get("ovh"), Some(&0));
+    assert!(matches!(
+        planned.desired.copies.get("ovh"),
+        Some(crate::desired::Copy::Standby { replicas: 1, .. })
+    ));
+    apply(&mut snapshot, forbid("no-french", "FR"));
+    let planned = plan(&snapshot, NOW).applications.remove(0);
+    let standby = planned.record.on("ovh").map(|placement| placement.role);
+    assert_eq!(standby, Some(Role::Retiring), "unlawful standbys go");
+}
+
+#[test]
+fn a_failback_waits_until_home_is_well_for_long_enough() {
+    let mut snapshot = three();
+    let home: Name = "ovh".into();
+    snapshot.applications[0].record = Arc::new(ApplicationRecord {
+        failed_over_from: Some(home),
+        ..(*snapshot.applications[0].record).clone()
+    });
+    change_spec(&mut snapshot.applications[0], |spec| {
+        spec.failover.failback_after = Some(SignedDuration::from_mins(10));
+    });
+    change_cluster(&mut snapshot, "ovh", |cluster| {
+        cluster.answers_since = Some(NOW)
+    });
+    let early = plan(&snapshot, later(599));
+    assert_eq!(early.applications[0].decision, Decision::Stay);
+    assert_eq!(early.wake_at, Some(later(600)));
+    let Decision::Move { to, motive, .. } =
+        plan(&snapshot, later(600)).applications.remove(0).decision
+    else {
+        panic!("no failback");
+    };
+    assert_eq!((&*to, motive), ("ovh", Motive::Failback));
+}
+
+#[test]
+fn a_freeze_holds_planned_moves_and_no_failover() {
+    let mut snapshot = three();
+    apply(&mut snapshot, forbid("no-french", "FR"));
+    let freeze = Freeze {
+        name: "ceremony".into(),
+        from: NOW,
+        until: later(3600),
+        namespaces: BTreeSet::new(),
+        reason: "opening ceremony".to_owned(),
+    };
+    snapshot.freezes.insert("ceremony".into(), Arc::new(freeze));
+    let plan = plan(&snapshot, later(20));
+    assert!(matches!(
+        plan.applications[0].decision,
+        Decision::WaitForThaw { .. }
+    ));
+    assert_eq!(plan.freezes[0].waiting, 1);
+    assert_eq!(plan.wake_at, Some(later(3600)));
+    lose(&mut snapshot, "atos");
+    assert!(matches!(decision(&snapshot), Decision::Move { .. }));
+}
+
+#[test]
+fn an_evacuation_moves_everything_and_tells_what_does_not_fit() {
+    let mut snapshot = three();
+    for name in ["one", "two"] {
+        snapshot.applications.push(running(name, "atos"));
+    }
+    for application in &mut snapshot.applications {
+        change_spec(application, |spec| {
+            spec.demand = Resources {
+                milli_cpu: 1000,
+                memory: 0,
+            };
+        });
+    }
+    change_cluster(&mut snapshot, "ovh", |cluster| {
+        cluster.capacity = Some(Resources {
+            milli_cpu: 2000,
+            memory: 0,
+        });
+    });
+    let evacuation = Evacuation {
+        name: "leave".into(),
+        cluster: Some("atos".into()),
+        to: vec!["ovh".into()],
+        max_concurrent: Some(1),
+        ..Evacuation::default()
+    };
+    snapshot
+        .evacuations
+        .insert("leave".into(), Arc::new(evacuation));
+    let plan = plan(&snapshot, later(20));
+    let begun = plan
+        .applications
+        .iter()
+        .filter(|one| matches!(one.decision, Decision::Move { .. }))
+        .count();
+    assert_eq!(begun, 1, "its own budget");
+    let leave = &plan.evacuations[0];
+    assert_eq!((leave.total, leave.moved), (3, 0));
+    assert!(leave.remaining[0].stuck && !leave.remaining[1].stuck);
+    assert!(
+        leave
+            .shortfall
+            .as_deref()
+            .is_some_and(|text| text.contains("1 CPU"))
+    );
+}
+
+#[test]
+fn nothing_new_goes_to_a_cluster_that_is_being_emptied() {
+    let mut snapshot = three();
+    snapshot.applications[0].record = Arc::new(ApplicationRecord {
+        placements: vec![Placement {
+            cluster: "alibaba".into(),
+            role: Role::Active,
+            epoch: 1,
+            since: NOW,
+        }],
+        epoch: 1,
+        ..ApplicationRecord::default()
+    });
+    apply(&mut snapshot, forbid("ban", "CN"));
+    for (name, cluster) in [("one", "atos"), ("two", "ovh")] {
+        let evacuation = Evacuation {
+            name: name.into(),
+            cluster: Some(cluster.into()),
+            ended: true,
+            ..Evacuation::default()
+        };
+        snapshot
+            .evacuations
+            .insert(name.into(), Arc::new(evacuation));
+    }
+    let planned = plan(&snapshot, NOW).applications.remove(0);
+    let reasons: Vec<Reason> = planned.candidates.iter().map(|one| one.reason).collect();
+    assert_eq!(reasons[1..], [Reason::ClusterEvacuated; 2]);
+}
