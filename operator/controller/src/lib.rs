@@ -3,9 +3,11 @@
 //!
 //! A reader walks [`hub`] and [`members`] and [`edge`] (observe), [`world`]
 //! (one snapshot), the planner (decide), [`work`] (what is due), [`act`] (the
-//! only writes), [`report`] (what is told), with [`engine`] around them.
+//! only writes), [`report`] (what is told), with [`engine`] around them, and
+//! [`leader`], without which [`transport`] lets no write pass.
 
 pub mod act;
+pub mod clock;
 pub mod convert;
 pub mod declared;
 pub mod dirty;
@@ -13,11 +15,13 @@ pub mod edge;
 pub mod engine;
 pub mod hub;
 pub mod lanes;
+pub mod leader;
 pub mod members;
 pub mod metrics;
 pub mod offline;
 pub mod quantity;
 pub mod report;
 pub mod server;
+pub mod transport;
 pub mod work;
 pub mod world;

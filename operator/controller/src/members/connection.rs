@@ -5,25 +5,19 @@ use super::{
     kubeconfig::Access,
     metrics::{MemberMetrics, Verb},
 };
+use crate::{leader::Leadership, transport};
 use flambeau_planner::model::Name;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use hyper_util::{
-    client::legacy::{Client as HttpClient, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use kube::client::{Body, Client, ClientBuilder, ConfigExt};
+use kube::client::{Body, Client};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{
     fmt::Write,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
-use tokio::time::timeout;
-use tower::ServiceExt;
+use tokio::time::{Instant, timeout};
 
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take, connection and answer included.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest message that is passed on.
@@ -36,7 +30,9 @@ pub(super) struct Connection {
     pub server: String,
     client: Client,
     metrics: MemberMetrics,
-    last_answer: AtomicI64,
+    made: Instant,
+    /// Milliseconds after `made`, and one; 0 for never.
+    last_answer: AtomicU64,
 }
 
 impl Connection {
@@ -44,53 +40,35 @@ impl Connection {
     ///
     /// # Errors
     /// When the certificates or credentials cannot be used.
-    pub fn new(cluster: Name, access: &Access, metrics: MemberMetrics) -> Result<Self, String> {
+    pub fn new(
+        cluster: Name,
+        access: &Access,
+        metrics: MemberMetrics,
+        leadership: &Leadership,
+    ) -> Result<Self, String> {
         let unusable =
             |error: kube::Error| format!("the kubeconfig cannot be used: {}", chain(&error));
-        let config = &access.config;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_keepalive(Some(Duration::from_secs(30)));
-        let tls = config
-            .rustls_https_connector_with_connector(tcp)
-            .map_err(unusable)?;
-        // Few idle connections, for a short while: each costs tens of kilobytes.
-        let http = HttpClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(16)
-            .build::<_, Body>(tls);
-        let http = http.map_err(tower::BoxError::from);
-        let builder = ClientBuilder::new(http, "default")
-            .with_layer(&config.extra_headers_layer().map_err(unusable)?);
-        let client = match config.auth_layer().map_err(unusable)? {
-            Some(auth) => builder
-                .with_layer(&auth)
-                .with_layer(&config.base_uri_layer())
-                .build(),
-            None => builder.with_layer(&config.base_uri_layer()).build(),
-        };
+        let client = transport::client(&access.config, leadership).map_err(unusable)?;
         Ok(Self {
             cluster,
             server: access.server.clone(),
             client,
             metrics,
-            last_answer: AtomicI64::new(0),
+            made: Instant::now(),
+            last_answer: AtomicU64::new(0),
         })
     }
 
-    /// When the API server last answered anything: milliseconds of Unix time,
-    /// 0 for never.
-    pub fn last_answer(&self) -> i64 {
-        self.last_answer.load(Ordering::Relaxed)
+    /// When the API server last answered anything.
+    pub fn last_answer(&self) -> Option<Instant> {
+        let millis = self.last_answer.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.made + Duration::from_millis(millis))
     }
 
     /// Notes that the API server just spoke.
     pub fn answered(&self) {
-        let now = jiff::Timestamp::now().as_millisecond();
-        self.last_answer.fetch_max(now, Ordering::Relaxed);
+        let millis = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.last_answer.fetch_max(millis + 1, Ordering::Relaxed);
     }
 
     /// Sends a request and reads the whole answer, within a limit of time.

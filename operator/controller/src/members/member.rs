@@ -7,15 +7,16 @@ use super::{
     discovery::{Discovery, Resource},
     endpoints,
     error::MemberError,
-    health::{self, Health},
+    health::Health,
     kubeconfig,
     metrics::MemberMetrics,
-    observe,
+    nodes::{self, Known},
+    observe, probe,
     store::Store,
     watch,
     work::Works,
 };
-use crate::{declared::Declared, dirty::Dirty};
+use crate::{declared::Declared, dirty::Dirty, leader::Leadership};
 use flambeau_planner::model::{ApplicationKey, Kind, Name, Reach};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub dirty: Dirty,
     pub metrics: MemberMetrics,
     pub settings: MemberSettings,
+    /// Asked before every write.
+    pub leadership: Leadership,
     /// What applications declare.
     pub declared: RwLock<HashMap<ApplicationKey, Arc<Declared>>>,
     /// Kinds that are watched where they are served.
@@ -42,11 +45,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(dirty: Dirty, settings: MemberSettings) -> Self {
+    pub fn new(dirty: Dirty, settings: MemberSettings, leadership: Leadership) -> Self {
         Self {
             dirty,
             metrics: MemberMetrics::default(),
             settings,
+            leadership,
             declared: RwLock::default(),
             wanted: channel::Sender::new(Arc::new(BTreeSet::from([endpoints::slice_kind()]))),
         }
@@ -68,6 +72,8 @@ pub(super) struct Member {
     pub shared: Arc<Shared>,
     pub store: Store,
     pub health: Health,
+    /// What is known of its nodes.
+    pub nodes: Known,
     pub works: Works,
     /// Bounds concurrent writes.
     pub permits: Semaphore,
@@ -107,6 +113,7 @@ impl Member {
             name,
             store: Store::default(),
             health: Health::new(),
+            nodes: Known::default(),
             works: Works::default(),
             permits: Semaphore::new(shared.settings.concurrent_writes),
             namespaces: tokio::sync::Mutex::new(()),
@@ -142,7 +149,13 @@ impl Member {
         session.given = Some(kubeconfig.map(<[u8]>::to_vec));
         let connection = access.and_then(|access| {
             session.identity = Some(access.identity);
-            Connection::new(self.name.clone(), &access, self.shared.metrics.clone())
+            let shared = &self.shared;
+            Connection::new(
+                self.name.clone(),
+                &access,
+                shared.metrics.clone(),
+                &shared.leadership,
+            )
         });
         match connection {
             Ok(connection) => {
@@ -275,7 +288,8 @@ impl Member {
 
 async fn run(member: Arc<Member>, connection: Arc<Connection>) {
     let mut tasks = JoinSet::new();
-    tasks.spawn(health::run(member.clone(), connection.clone()));
+    tasks.spawn(probe::run(member.clone(), connection.clone()));
+    tasks.spawn(nodes::run(member.clone(), connection.clone()));
     tasks.spawn(discovery::run(member.clone(), connection.clone()));
     tasks.spawn(watch::run(member, connection));
     while tasks.join_next().await.is_some() {}

@@ -20,8 +20,10 @@ mod kubeconfig;
 mod live;
 mod member;
 mod metrics;
+mod nodes;
 mod observe;
 mod order;
+mod probe;
 mod readiness;
 mod refusal;
 mod seen;
@@ -32,9 +34,11 @@ mod work;
 pub use error::MemberError;
 pub use metrics::{MemberMetrics, Verb};
 
-use crate::{declared::Declared, dirty::Dirty, edge::EndpointAddress};
+use crate::{declared::Declared, dirty::Dirty, edge::EndpointAddress, leader::Leadership};
 use flambeau_crds::{MemberClusterSpec, cluster::DEFAULT_UNREACHABLE_AFTER_SECONDS};
-use flambeau_planner::model::{ApplicationKey, CopyObservation, Kind, Name, Reach};
+use flambeau_planner::model::{
+    ApplicationKey, CopyObservation, Kind, Name, Nodes, Reach, Resources,
+};
 use member::{Member, Shared};
 use prometheus_client::registry::Registry;
 use std::{
@@ -79,12 +83,13 @@ impl Drop for Inner {
 }
 
 impl Members {
-    /// No members yet. Whatever is observed later asks for a new plan.
-    pub fn new(dirty: Dirty, settings: MemberSettings) -> Self {
+    /// No members yet. Whatever is observed later asks for a new plan; what is
+    /// written is written as long as this process leads.
+    pub fn new(dirty: Dirty, settings: MemberSettings, leadership: Leadership) -> Self {
         // Fails only when somebody chose a provider before, which is as good.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Self(Arc::new(Inner {
-            shared: Arc::new(Shared::new(dirty, settings)),
+            shared: Arc::new(Shared::new(dirty, settings, leadership)),
             members: RwLock::default(),
         }))
     }
@@ -173,6 +178,47 @@ impl Members {
     pub fn reach(&self, name: &str) -> Reach {
         self.member(name)
             .map_or(Reach::NotObserved, |member| member.health.reach())
+    }
+
+    /// Since when a member answers without interruption; none while it does
+    /// not. The same time for as long as it answers.
+    pub fn answers_since(&self, name: &str) -> Option<jiff::Timestamp> {
+        self.member(name)?.health.answers_since()
+    }
+
+    /// Whether a member that answers was unreachable before: known of this
+    /// process, or of the one before it.
+    pub fn returned(&self, name: &str) -> bool {
+        self.member(name)
+            .is_some_and(|member| member.health.returned())
+    }
+
+    /// Whether a member has not answered for longer than it should take, or is
+    /// unreachable.
+    pub fn in_doubt(&self, name: &str) -> bool {
+        self.member(name)
+            .is_some_and(|member| member.health.in_doubt())
+    }
+
+    /// Takes over since when a member is unreachable, as the process before
+    /// this one stored it; to be told right after [`Members::configure`]. If
+    /// the member does not answer at once, it is unreachable since then; if it
+    /// does, it has returned. Of no account, and harmless, later on.
+    pub fn restore_unreachable(&self, name: &str, since: jiff::Timestamp) {
+        if let Some(member) = self.member(name) {
+            member.health.restore(since);
+        }
+    }
+
+    /// Nodes of a member, as last listed; none while unknown.
+    pub fn nodes(&self, name: &str) -> Option<Nodes> {
+        self.member(name)?.nodes.nodes()
+    }
+
+    /// What the ready nodes of a member offer to pods, as last listed; none
+    /// while unknown, and of a member without nodes.
+    pub fn allocatable(&self, name: &str) -> Option<Resources> {
+        self.member(name)?.nodes.allocatable()
     }
 
     /// Version of Kubernetes that a member reports.
