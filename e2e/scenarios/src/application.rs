@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use flambeau_crds::{
     Criticality, GamesApplication, GamesApplicationSpec, Sensitivity,
-    application::{Hostname, MigrationStrategy, PlacementPreference, ServicePort, Traffic},
+    application::{
+        Hostname, MigrationStrategy, Objectives, PlacementPreference, ServicePort, Traffic,
+    },
 };
 use flambeau_games::{Application, manifests};
 use serde::Deserialize;
@@ -11,6 +13,9 @@ use serde_json::Value;
 
 /// Port of the Service in each example application's manifests.
 const PORT: i32 = 80;
+
+/// What is asked of every failover, in seconds from the loss.
+pub const RECOVERY_SECONDS: i32 = 15;
 
 /// One example application as somebody asks Flambeau for it.
 #[derive(Clone, Debug)]
@@ -66,6 +71,10 @@ impl Asked {
                 preferred_clusters: self.preferred.clone(),
             }),
             migration: Some(self.pace.clone()),
+            failover: None,
+            objectives: Some(Objectives {
+                recovery_time_seconds: Some(RECOVERY_SECONDS),
+            }),
             depends_on: Vec::new(),
         };
         let mut object = GamesApplication::new(name, spec);

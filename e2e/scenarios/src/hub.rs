@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use flambeau_crds::{
-    GamesApplication, Migration,
+    GamesApplication, MemberCluster, Migration,
     application::{GamesApplicationStatus, PlacementRole},
     migration::{MigrationOutcome, MigrationStatus},
 };
@@ -104,6 +104,15 @@ pub fn status(application: &GamesApplication) -> GamesApplicationStatus {
 /// Why an application is not at rest at `cluster`; none when it is: one active copy, there, serving, lawful, and
 /// nothing under way.
 pub fn unrest(application: &GamesApplication, cluster: &str) -> Option<String> {
+    unrest_but_for(application, cluster, None)
+}
+
+/// The same, but for a copy that waits to be erased on a cluster that is `dead`.
+pub fn unrest_but_for(
+    application: &GamesApplication,
+    cluster: &str,
+    dead: Option<&str>,
+) -> Option<String> {
     let status = status(application);
     let conditions = &status.conditions;
     if status.observed_generation != application.metadata.generation {
@@ -113,6 +122,7 @@ pub fn unrest(application: &GamesApplication, cluster: &str) -> Option<String> {
         .placements
         .iter()
         .map(|placement| (placement.cluster.as_str(), placement.role))
+        .filter(|(place, role)| Some(*place) != dead || *role != PlacementRole::Retiring)
         .collect();
     if copies != [(cluster, PlacementRole::Active)] {
         let next = status.next.as_deref().unwrap_or("nothing is next");
@@ -131,6 +141,22 @@ pub fn unrest(application: &GamesApplication, cluster: &str) -> Option<String> {
         .find(|(kind, expected)| truth(conditions, kind) != *expected)?;
     let message = condition(conditions, kind).map_or("no such condition", |found| &found.message);
     Some(format!("{kind} is {}: {message}", truth(conditions, kind)))
+}
+
+/// What Flambeau thinks of a cluster, such as `Healthy`; empty before it was judged.
+///
+/// # Errors
+/// When the hub does not answer, or there is no such cluster.
+pub fn health(hub: &Hub, cluster: &str) -> Result<String> {
+    let clusters: Vec<MemberCluster> = hub.list("memberclusters")?;
+    let found = clusters
+        .into_iter()
+        .find(|found| found.metadata.name.as_deref() == Some(cluster))
+        .with_context(|| format!("there is no MemberCluster {cluster}"))?;
+    Ok(found
+        .status
+        .and_then(|status| status.health)
+        .unwrap_or_default())
 }
 
 /// How a move ended, if it did.

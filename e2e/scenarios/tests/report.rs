@@ -20,7 +20,11 @@ fn embedded(page: &str) -> &str {
 
 #[test]
 fn the_page_and_the_json_say_the_same() {
-    for (name, report) in [("clean", sample::clean()), ("troubled", sample::troubled())] {
+    for (name, report) in [
+        ("clean", sample::clean()),
+        ("lost", sample::lost()),
+        ("troubled", sample::troubled()),
+    ] {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join("report")
             .join(name);
@@ -70,6 +74,37 @@ fn failures_are_problems() {
         "{:?}",
         troubled.problems
     );
+}
+
+#[test]
+fn a_loss_explains_what_fails_until_its_limit() {
+    let lost = sample::lost();
+    assert!(lost.passed(), "{:?}", lost.problems);
+    assert_eq!(lost.unexplained, 0);
+    let failover = &lost.failovers[0];
+    assert_eq!(failover.failed, lost.failed);
+    assert!((failover.window_ms - 8500.0).abs() < 1.0, "{failover:?}");
+    assert!((failover.detected_ms - 7500.0).abs() < 1.0, "{failover:?}");
+    let words = "accreditation atos ovh 7.5 s 8.5 s 15.0 s 9.2 s";
+    let summary = lost.summary();
+    let told = summary.lines().any(|line| {
+        line.split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .starts_with(words)
+    });
+    assert!(told, "{words:?} is not in\n{summary}");
+
+    // The same failures, had the loss come later or the limit been shorter.
+    for (shift, limit) in [(9.0, 15.0), (0.0, 8.0)] {
+        let problems = sample::lost_at(110.0 + shift, limit).problems;
+        assert!(
+            problems
+                .first()
+                .is_some_and(|first| first.contains("outside of the windows")),
+            "{problems:?}"
+        );
+    }
 }
 
 #[test]

@@ -128,7 +128,12 @@ async fn run(arguments: &Arguments) -> Result<Report> {
     }
     let result = generator.stop().await?;
     eprintln!();
-    let report = Report::new(&format!("Load on {}", arguments.edge), result);
+    let report = Report::new(
+        &format!("Load on {}", arguments.edge),
+        result,
+        Vec::new(),
+        &[],
+    );
     print!("{}", report.summary());
     if let Some(folder) = &arguments.report {
         let files = report.write(folder)?;

@@ -19,34 +19,58 @@ pub struct Role {
     sensitivity: Sensitivity,
     criticality: Criticality,
     preferred: &'static [&'static str],
-    /// Where it runs before any policy.
-    pub before: &'static str,
-    /// Where it runs once each paper is obeyed, in the order of [`PAPERS`].
-    pub after: [&'static str; PAPERS.len()],
+    /// Where it runs in the beginning, and where after each act.
+    places: [&'static str; ACTS.len() + 1],
 }
 
-/// A policy that is applied in the course of the story.
+/// Something that happens, and that Flambeau has to answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Paper {
-    /// What it says, for people.
-    pub says: &'static str,
-    /// Name of the file that a user finds it in.
-    pub file: &'static str,
-    /// The policy.
-    pub policy: &'static str,
+pub enum Act {
+    /// A policy is signed.
+    Paper {
+        /// What it says, for people.
+        says: &'static str,
+        /// Name of the file that a user finds it in.
+        file: &'static str,
+        /// The policy.
+        policy: &'static str,
+    },
+    /// A cluster dies.
+    Loss {
+        /// Which.
+        cluster: &'static str,
+    },
+    /// A dead cluster comes back, with what it had.
+    Return {
+        /// Which.
+        cluster: &'static str,
+    },
+    /// An SRE sends home what had to leave a cluster.
+    Failback {
+        /// Which.
+        cluster: &'static str,
+        /// Name of the file that a user finds the Migrations in.
+        file: &'static str,
+    },
 }
 
-/// The policies in the order in which they are signed.
-pub const PAPERS: [Paper; 2] = [
-    Paper {
+/// The acts, in their order.
+pub const ACTS: [Act; 5] = [
+    Act::Paper {
         says: "Personal data and above: European jurisdiction only",
         file: "5-policy-personal.yaml",
         policy: include_str!("../../policies/personal.yaml"),
     },
-    Paper {
+    Act::Paper {
         says: "Internal data too",
         file: "6-policy-internal.yaml",
         policy: include_str!("../../policies/internal.yaml"),
+    },
+    Act::Loss { cluster: "atos" },
+    Act::Return { cluster: "atos" },
+    Act::Failback {
+        cluster: "atos",
+        file: "7-failback.yaml",
     },
 ];
 
@@ -57,50 +81,82 @@ pub const CAST: [Role; 6] = [
         sensitivity: Sensitivity::Sensitive,
         criticality: Criticality::Critical,
         preferred: &["alibaba", "atos", "ovh"],
-        before: "alibaba",
-        after: ["atos", "atos"],
+        places: ["alibaba", "atos", "atos", "ovh", "ovh", "atos"],
     },
     Role {
         application: Application::AccessControl,
         sensitivity: Sensitivity::Sensitive,
         criticality: Criticality::Critical,
         preferred: &["alibaba", "atos", "ovh"],
-        before: "alibaba",
-        after: ["atos", "atos"],
+        places: ["alibaba", "atos", "atos", "ovh", "ovh", "atos"],
     },
     Role {
         application: Application::Volunteers,
         sensitivity: Sensitivity::Personal,
         criticality: Criticality::Important,
         preferred: &["alibaba", "ovh", "atos"],
-        before: "alibaba",
-        after: ["ovh", "ovh"],
+        places: ["alibaba", "ovh", "ovh", "ovh", "ovh", "ovh"],
     },
     Role {
         application: Application::Ticketing,
         sensitivity: Sensitivity::Personal,
         criticality: Criticality::Critical,
         preferred: &["ovh"],
-        before: "ovh",
-        after: ["ovh", "ovh"],
+        places: ["ovh", "ovh", "ovh", "ovh", "ovh", "ovh"],
     },
     Role {
         application: Application::Results,
         sensitivity: Sensitivity::Internal,
         criticality: Criticality::Critical,
         preferred: &["alibaba", "ovh", "atos"],
-        before: "alibaba",
-        after: ["alibaba", "ovh"],
+        places: ["alibaba", "alibaba", "ovh", "ovh", "ovh", "ovh"],
     },
     Role {
         application: Application::Website,
         sensitivity: Sensitivity::Public,
         criticality: Criticality::Standard,
         preferred: &["alibaba"],
-        before: "alibaba",
-        after: ["alibaba", "alibaba"],
+        places: [
+            "alibaba", "alibaba", "alibaba", "alibaba", "alibaba", "alibaba",
+        ],
     },
 ];
+
+/// A move that has to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Where from.
+    pub from: &'static str,
+    /// Where to.
+    pub to: &'static str,
+    /// Its type.
+    pub kind: &'static str,
+}
+
+impl Act {
+    /// What it is, for people.
+    pub fn title(&self) -> String {
+        match self {
+            Act::Paper { says, .. } => format!("A paper is signed. {says}"),
+            Act::Loss { cluster } => format!("{cluster} dies: every process of it, at once"),
+            Act::Return { cluster } => {
+                format!("{cluster} comes back, with old copies of what had to leave it")
+            }
+            Act::Failback { cluster, .. } => {
+                format!("An SRE sends home to {cluster} what had to leave it")
+            }
+        }
+    }
+
+    /// The type of the moves that it sets off.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Act::Loss { .. } => "Failover",
+            Act::Failback { .. } => "Failback",
+            Act::Paper { .. } | Act::Return { .. } => "Relocate",
+        }
+    }
+}
 
 impl Role {
     /// The application's name.
@@ -113,22 +169,27 @@ impl Role {
         format!("{}.{DOMAIN}", self.name())
     }
 
-    /// Where it has to be once that many papers are obeyed.
-    pub fn place(&self, papers: usize) -> &'static str {
-        match papers.checked_sub(1) {
-            Some(last) => self.after[last],
-            None => self.before,
-        }
+    /// Where it has to be after that many acts.
+    pub fn place(&self, acts: usize) -> &'static str {
+        self.places[acts.min(ACTS.len())]
     }
 
-    /// Its moves over the whole story: where from and where to.
-    pub fn moves(&self) -> Vec<(&'static str, &'static str)> {
-        let places = (0..=PAPERS.len()).map(|papers| self.place(papers));
-        let places: Vec<_> = places.collect();
-        places
+    /// Every place that it has to be at some time.
+    pub fn places(&self) -> &[&'static str] {
+        &self.places
+    }
+
+    /// Its moves over the whole story.
+    pub fn moves(&self) -> Vec<Expected> {
+        self.places
             .windows(2)
-            .filter(|pair| pair[0] != pair[1])
-            .map(|pair| (pair[0], pair[1]))
+            .zip(&ACTS)
+            .filter(|(pair, _)| pair[0] != pair[1])
+            .map(|(pair, act)| Expected {
+                from: pair[0],
+                to: pair[1],
+                kind: act.kind(),
+            })
             .collect()
     }
 
@@ -158,21 +219,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_story_moves_four_and_leaves_two_where_they_are() {
+    fn two_go_and_come_back_two_only_go_and_two_stay() {
         let moves: Vec<_> = CAST
             .iter()
-            .map(|role| (role.name(), role.moves().len()))
+            .map(|role| {
+                let kinds: Vec<_> = role.moves().iter().map(|expected| expected.kind).collect();
+                (role.name(), kinds.join(" "))
+            })
             .collect();
+        let expected = [
+            ("accreditation", "Relocate Failover Failback"),
+            ("access-control", "Relocate Failover Failback"),
+            ("volunteers", "Relocate"),
+            ("ticketing", ""),
+            ("results", "Relocate"),
+            ("website", ""),
+        ];
         assert_eq!(
             moves,
-            [
-                ("accreditation", 1),
-                ("access-control", 1),
-                ("volunteers", 1),
-                ("ticketing", 0),
-                ("results", 1),
-                ("website", 0)
-            ]
+            expected.map(|(name, kinds)| (name, kinds.to_owned()))
         );
     }
 }

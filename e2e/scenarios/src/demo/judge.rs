@@ -3,11 +3,13 @@
 use anyhow::Result;
 use flambeau_crds::{GamesApplication, application::PlacementRole};
 use flambeau_testbed::{cluster::Cluster, testbed::Testbed};
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::cast::{CAST, NAMESPACE, PAPERS, Role};
+use super::cast::{ACTS, CAST, Expected, NAMESPACE, Role};
 use crate::{
     hub::{condition, status, truth},
+    load::ApplicationResult,
     report::{MigrationReport, Placement, Report},
 };
 
@@ -26,7 +28,7 @@ pub fn placements(applications: &[GamesApplication]) -> Vec<Placement> {
                 namespace: NAMESPACE.to_owned(),
                 sensitivity: format!("{:?}", asked.sensitivity),
                 criticality: format!("{:?}", asked.criticality),
-                before: Some(role.before.to_owned()),
+                before: Some(role.place(0).to_owned()),
                 cluster: status.cluster.clone(),
                 lawful: truth(&status.conditions, "Lawful") == "True",
                 explanation: lawful.map(|condition| condition.message.clone()),
@@ -64,7 +66,7 @@ pub fn judge(
 }
 
 fn misplaced(role: &Role, application: &GamesApplication) -> Vec<String> {
-    let (name, place) = (role.name(), role.place(PAPERS.len()));
+    let (name, place) = (role.name(), role.place(ACTS.len()));
     let status = status(application);
     let mut problems = Vec::new();
     let active: Vec<&str> = status
@@ -95,14 +97,18 @@ fn wrong_moves(role: &Role, migrations: &[MigrationReport]) -> Vec<String> {
             .iter()
             .filter(|migration| migration.application == name)
     };
-    let made: Vec<(&str, &str)> = own()
-        .map(|migration| (migration.from.as_str(), migration.to.as_str()))
+    let words = |from: &str, to: &str, kind: &str| format!("{kind} from {from} to {to}");
+    let made: Vec<String> = own()
+        .map(|migration| words(&migration.from, &migration.to, &migration.kind))
+        .collect();
+    let expected = role.moves().into_iter();
+    let expected: Vec<String> = expected
+        .map(|Expected { from, to, kind }| words(from, to, kind))
         .collect();
     let mut problems = Vec::new();
-    if made != role.moves() {
+    if made != expected {
         problems.push(format!(
-            "{name} made the moves {made:?} instead of {:?}.",
-            role.moves()
+            "{name} made the moves {made:?} instead of {expected:?}."
         ));
     }
     for migration in own() {
@@ -113,7 +119,7 @@ fn wrong_moves(role: &Role, migrations: &[MigrationReport]) -> Vec<String> {
                 migration.from, migration.to
             )),
         }
-        if migration.downtime_ms > 0 {
+        if migration.downtime_ms > 0 && migration.kind != "Failover" {
             problems.push(format!(
                 "Flambeau saw {name} without a ready endpoint for {} ms.",
                 migration.downtime_ms
@@ -125,9 +131,7 @@ fn wrong_moves(role: &Role, migrations: &[MigrationReport]) -> Vec<String> {
 
 /// Answers from a cloud where the application never was.
 fn wrong_answers(role: &Role, report: &Report) -> Vec<String> {
-    let allowed: Vec<&str> = (0..=PAPERS.len())
-        .map(|papers| role.place(papers))
-        .collect();
+    let allowed = role.places();
     let application = report
         .applications
         .iter()
@@ -146,8 +150,9 @@ fn wrong_answers(role: &Role, report: &Report) -> Vec<String> {
             ));
         }
     }
+    problems.extend(woken(application, report));
     let last = application.clouds.iter().max_by_key(|cloud| cloud.last);
-    let place = role.place(PAPERS.len());
+    let place = role.place(ACTS.len());
     if last.is_none_or(|cloud| cloud.cloud != place) {
         problems.push(format!(
             "The last answer for {} did not come from {place}.",
@@ -157,9 +162,42 @@ fn wrong_answers(role: &Role, report: &Report) -> Vec<String> {
     problems
 }
 
+/// Answers of a copy that was left on a lost cluster, before anybody sent the application back there.
+fn woken(application: &ApplicationResult, report: &Report) -> Vec<String> {
+    let own = || {
+        report
+            .failovers
+            .iter()
+            .filter(|failover| failover.application == application.name)
+    };
+    own()
+        .filter_map(|failover| {
+            let back = report.migrations.iter().find(|migration| {
+                migration.application == application.name
+                    && migration.to == failover.from
+                    && migration.start > failover.lost
+            });
+            let second = |time: Timestamp| {
+                usize::try_from(time.duration_since(report.started).as_secs()).unwrap_or_default()
+            };
+            // The second of the loss itself began with right answers.
+            let from = second(failover.lost) + 1;
+            let until = second(back.map_or(report.ended, |migration| migration.start));
+            let answered = application.seconds.answered.get(&failover.from)?;
+            let wrong: u32 = answered.get(from..until.min(answered.len()))?.iter().sum();
+            (wrong > 0).then(|| {
+                format!(
+                    "{} answered {wrong} requests for {} after it was lost, and before the application was sent back.",
+                    failover.from, application.name
+                )
+            })
+        })
+        .collect()
+}
+
 /// Objects of the application that are missing where it runs, or left where it does not.
 fn wrong_objects(role: &Role, cluster: &Cluster) -> Result<Vec<String>> {
-    let here = role.place(PAPERS.len()) == cluster.name();
+    let here = role.place(ACTS.len()) == cluster.name();
     let resources = role.asked().resources()?;
     let present = present(cluster, NAMESPACE, &resources)?;
     let names = names(&resources);

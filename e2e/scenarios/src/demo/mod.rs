@@ -1,6 +1,8 @@
 //! The story of the demo: six applications serve, a policy is signed, those that it concerns leave, a second one
-//! follows, and nobody who asks notices.
+//! follows, and nobody who asks notices. Then a cluster dies: what it served serves elsewhere within seconds, and goes
+//! home when the cluster is back and somebody says so.
 
+mod acts;
 pub mod cast;
 pub mod judge;
 mod told;
@@ -21,14 +23,15 @@ use jiff::Timestamp;
 
 use crate::{
     fleet,
-    hub::{Edge, Hub, outcome, unrest},
+    hub::{Edge, Hub, outcome, unrest_but_for},
     load::{LoadConfig, LoadGenerator},
     report::{MigrationReport, Moment, Report, ReportFiles},
 };
-use cast::{CAST, DOMAIN, NAMESPACE, PAPERS};
+use cast::{ACTS, CAST, DOMAIN, NAMESPACE};
 use told::Narrator;
 
-const TITLE: &str = "A banned provider is emptied while its applications keep serving";
+const TITLE: &str =
+    "A banned provider is emptied, a cluster dies and comes back, and applications keep serving";
 
 /// Event streams of results that are kept open.
 const STREAMS: usize = 10;
@@ -47,6 +50,13 @@ pub struct Story<'a> {
     /// Set from outside to end the story early.
     interrupted: &'a AtomicBool,
     columns_shown: bool,
+}
+
+/// What the story is told on.
+struct Stage<'a> {
+    testbed: &'a Testbed,
+    hub: &'a Hub,
+    load: &'a LoadGenerator,
 }
 
 /// What comes out of the story.
@@ -98,22 +108,23 @@ impl<'a> Story<'a> {
         let mut problems = Vec::new();
         self.let_run(QUIET_BEFORE, &hub, &load)?;
         self.narrator.table(&load.snapshot(), &clouds);
-        for (number, paper) in PAPERS.iter().enumerate() {
-            self.narrator
-                .chapter(&format!("A paper is signed. {}", paper.says));
-            moments.push(moment(&format!("Signed: {}", paper.says)));
-            testbed.hub().kubectl(&[
-                "apply",
-                "--filename",
-                &manifests().join(paper.file).display().to_string(),
-            ])?;
-            if let Err(error) = self.obeyed(number + 1, &testbed, &hub, &load) {
+        let mut losses = Vec::new();
+        let stage = Stage {
+            testbed: &testbed,
+            hub: &hub,
+            load: &load,
+        };
+        for (number, act) in ACTS.iter().enumerate() {
+            self.narrator.chapter(&act.title());
+            moments.push(moment(&act.title()));
+            let played = self.play(act, number + 1, &stage, &mut losses);
+            if let Err(error) = played {
                 if self.interrupted.load(Ordering::Relaxed) {
                     return Err(error);
                 }
                 problems.push(format!("{error:#}."));
             }
-            moments.push(moment("Obeyed"));
+            moments.push(moment(act.answered()));
             self.narrator.table(&load.snapshot(), &clouds);
             if !problems.is_empty() {
                 break;
@@ -122,14 +133,11 @@ impl<'a> Story<'a> {
         self.let_run(QUIET_AFTER, &hub, &load)?;
         let result = block_on(load.stop())??;
 
-        let mut report = Report::new(TITLE, result);
-        report.moments = moments;
         let applications = hub.applications(NAMESPACE)?;
-        report.migrations = hub
-            .migrations(NAMESPACE)?
-            .iter()
-            .map(MigrationReport::from)
-            .collect();
+        let migrations = hub.migrations(NAMESPACE)?;
+        let migrations = migrations.iter().map(MigrationReport::from).collect();
+        let mut report = Report::new(TITLE, result, migrations, &losses);
+        report.moments = moments;
         report.placements = judge::placements(&applications);
         report.problems.extend(problems);
         judge::judge(&mut report, &applications, &testbed)?;
@@ -160,8 +168,10 @@ impl<'a> Story<'a> {
         for (name, text) in &files {
             write(&folder.join(name), text)?;
         }
-        for paper in &PAPERS {
-            write(&folder.join(paper.file), paper.policy)?;
+        for act in &ACTS {
+            if let Some((file, text)) = acts::manifest(act)? {
+                write(&folder.join(file), &text)?;
+            }
         }
         self.narrator.chapter(&format!(
             "Providers, clusters and six applications are declared; all of it in {}",
@@ -175,7 +185,7 @@ impl<'a> Story<'a> {
         }
         let edge = Edge::new(&testbed.edge_url());
         self.until("All applications serve", || {
-            let unrest = self.unrest(hub, 0)?;
+            let unrest = self.unrest(hub, 0, None)?;
             Ok(unrest.or_else(|| CAST.iter().find_map(|role| edge.silence(&role.host()))))
         })?;
         self.narrator
@@ -183,36 +193,31 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// Waits until the papers signed so far are obeyed and everything is at rest, telling what happens.
-    fn obeyed(
-        &mut self,
-        papers: usize,
-        testbed: &Testbed,
-        hub: &Hub,
-        load: &LoadGenerator,
-    ) -> Result<()> {
+    /// Waits until everything is where it has to be after that many acts, telling what happens. Old copies may be left
+    /// on the cluster that is `dead`.
+    fn settled(&mut self, acts: usize, dead: Option<&str>, stage: &Stage<'_>) -> Result<()> {
         let started = Instant::now();
         loop {
             self.check_interrupted()?;
-            let migrations = self.look(hub, load)?;
+            let migrations = self.look(stage.hub, stage.load)?;
             let shifting = |migration: &Migration| {
                 let status = migration.status.as_ref();
                 status.and_then(|status| status.step) == Some(MigrationStep::Shift)
             };
             if !self.columns_shown && migrations.iter().any(shifting) {
                 self.columns_shown = true;
-                self.show_columns(testbed)?;
+                self.show_columns(stage.testbed)?;
             }
             let open = migrations
                 .iter()
                 .find(|migration| outcome(migration).is_none())
                 .map(|migration| format!("{} is under way", migration.spec.application));
-            let Some(seen) = self.unrest(hub, papers)?.or(open) else {
+            let Some(seen) = self.unrest(stage.hub, acts, dead)?.or(open) else {
                 return Ok(());
             };
             if started.elapsed() > PATIENCE {
                 bail!(
-                    "the policy is not obeyed after {} s: {seen}",
+                    "not everything is where it has to be after {} s: {seen}",
                     PATIENCE.as_secs()
                 );
             }
@@ -232,15 +237,15 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// Why an application is not at rest where it has to be once that many papers are obeyed.
-    fn unrest(&self, hub: &Hub, papers: usize) -> Result<Option<String>> {
+    /// Why an application is not at rest where it has to be after that many acts.
+    fn unrest(&self, hub: &Hub, acts: usize, dead: Option<&str>) -> Result<Option<String>> {
         let applications = hub.applications(NAMESPACE)?;
         let unrest = CAST.iter().find_map(|role| {
             let application = applications
                 .iter()
                 .find(|application| application.metadata.name.as_deref() == Some(role.name()));
             let why = match application {
-                Some(application) => unrest(application, role.place(papers)),
+                Some(application) => unrest_but_for(application, role.place(acts), dead),
                 None => Some("the hub does not have it".to_owned()),
             };
             why.map(|why| format!("{}: {why}", role.name()))

@@ -40,7 +40,7 @@ use tokio::{
 pub use config::{ApplicationLoad, LoadConfig, StreamLoad};
 pub use result::{
     ApplicationResult, CloudResult, Failure, FailureCause, GeneratorResult, Latency, LoadResult,
-    Reconnect, Seconds, StreamFailure, StreamsResult,
+    Outage, Reconnect, Seconds, StreamFailure, StreamsResult, Window,
 };
 pub use snapshot::{ApplicationSnapshot, LoadSnapshot, StreamsSnapshot};
 

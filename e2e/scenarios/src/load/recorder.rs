@@ -10,12 +10,17 @@ use jiff::Timestamp;
 
 use super::{
     config::LoadConfig,
-    result::{ApplicationResult, CloudResult, Failure, FailureCause, Latency, LoadResult, Seconds},
+    result::{
+        ApplicationResult, CloudResult, Failure, FailureCause, Latency, LoadResult, Outage, Seconds,
+    },
     streams::StreamsRecorder,
 };
 
 /// How many failures to keep as examples.
 pub(crate) const EXAMPLES: usize = 20;
+
+/// Failed requests that are further apart belong to different outages.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest latency that the histograms tell apart from longer ones: one minute, in microseconds.
 const LONGEST_MICROSECONDS: u64 = 60_000_000;
@@ -151,6 +156,8 @@ pub(crate) struct ApplicationRecorder {
     pub(crate) failures: BTreeMap<FailureCause, u64>,
     pub(crate) examples: Vec<Failure>,
     pub(crate) last_failure: Option<Failure>,
+    /// Of each failed request: when it was due, and when it had failed.
+    lost: Vec<(Duration, Duration)>,
     latency: LatencyRecorder,
     clouds: Vec<CloudRecorder>,
     pub(crate) seconds: Vec<Second>,
@@ -185,8 +192,9 @@ impl ApplicationRecorder {
         }
     }
 
-    /// A request that was due at `due` failed.
-    pub(crate) fn failure(&mut self, due: Duration, failure: Failure) {
+    /// A request that was due at `due` had failed at `over`.
+    pub(crate) fn failure(&mut self, due: Duration, over: Duration, failure: Failure) {
+        self.lost.push((due, over));
         *self.failures.entry(failure.cause).or_default() += 1;
         self.second(due).failed += 1;
         if self.examples.len() < EXAMPLES {
@@ -229,6 +237,7 @@ impl ApplicationRecorder {
             failed: self.failed(),
             failures: self.failures.clone(),
             examples: self.examples.clone(),
+            outages: outages(&self.lost, clock),
             latency: self.latency.latency(),
             seconds: Seconds {
                 answered: self
@@ -247,6 +256,26 @@ impl ApplicationRecorder {
     }
 }
 
+/// Failed requests that belong together.
+fn outages(lost: &[(Duration, Duration)], clock: Clock) -> Vec<Outage> {
+    let mut lost = lost.to_vec();
+    lost.sort_unstable();
+    let together = |one: &(Duration, Duration), next: &(Duration, Duration)| next.0 - one.0 < PAUSE;
+    let outage = |failed: &[(Duration, Duration)]| Outage {
+        first: clock.time(failed[0].0),
+        last: clock.time(failed[failed.len() - 1].0),
+        noticed: clock.time(
+            failed
+                .iter()
+                .map(|(_, over)| *over)
+                .min()
+                .unwrap_or_default(),
+        ),
+        failed: failed.len() as u64,
+    };
+    lost.chunk_by(together).map(outage).collect()
+}
+
 impl Recorder {
     pub(crate) fn new(config: &LoadConfig, clock: Clock) -> Self {
         let applications = config
@@ -261,6 +290,7 @@ impl Recorder {
                 failures: BTreeMap::new(),
                 examples: Vec::new(),
                 last_failure: None,
+                lost: Vec::new(),
                 latency: LatencyRecorder::new(),
                 clouds: Vec::new(),
                 seconds: Vec::new(),
@@ -320,5 +350,34 @@ impl Recorder {
                 lateness: self.lateness.latency(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_are_close_are_one_outage() {
+        let clock = Clock::start();
+        let at = |due: u64, over: u64| (Duration::from_millis(due), Duration::from_millis(over));
+        let lost = [
+            at(5500, 5600),
+            at(1000, 6000),
+            at(1900, 2400),
+            at(6400, 6500),
+        ];
+        let time = |millis| clock.time(Duration::from_millis(millis));
+        let outage = |first, last, noticed, failed| Outage {
+            first: time(first),
+            last: time(last),
+            noticed: time(noticed),
+            failed,
+        };
+        let found = outages(&lost, clock);
+        assert_eq!(
+            found,
+            [outage(1000, 1900, 2400, 2), outage(5500, 6400, 5600, 2)]
+        );
     }
 }

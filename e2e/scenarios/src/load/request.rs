@@ -99,7 +99,7 @@ pub(crate) async fn send(
                 cause,
                 detail,
             };
-            application.failure(due, failure);
+            application.failure(due, due + after, failure);
         }
     }
 }

@@ -65,12 +65,51 @@ pub struct ApplicationResult {
     pub failures: BTreeMap<FailureCause, u64>,
     /// The first failures, up to 20.
     pub examples: Vec<Failure>,
+    /// Every time in which requests failed.
+    pub outages: Vec<Outage>,
     /// Latency of the requests that did not fail.
     pub latency: Latency,
     /// The clouds that answered, in the order of their first answers.
     pub clouds: Vec<CloudResult>,
     /// The same, second by second.
     pub seconds: Seconds,
+}
+
+impl ApplicationResult {
+    /// Outages of which a part lies in none of the windows.
+    pub fn outages_outside(&self, windows: &[Window]) -> Vec<&Outage> {
+        let outside = |outage: &&Outage| !windows.iter().any(|window| window.holds(outage));
+        self.outages.iter().filter(outside).collect()
+    }
+}
+
+/// A time in which requests to one application failed, with less than a second from one to the next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outage {
+    /// When the first of them was due.
+    pub first: Timestamp,
+    /// When the last of them was due.
+    pub last: Timestamp,
+    /// When the first of them to fail had failed. A request that was due before a loss may fail because of it.
+    pub noticed: Timestamp,
+    /// How many they are.
+    pub failed: u64,
+}
+
+/// A time in which requests may fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its first moment: a loss.
+    pub from: Timestamp,
+    /// Its last moment.
+    pub until: Timestamp,
+}
+
+impl Window {
+    /// Whether an outage began because of the loss, and was over in time.
+    pub fn holds(&self, outage: &Outage) -> bool {
+        self.from <= outage.noticed && outage.last <= self.until
+    }
 }
 
 /// Why a request counts as failed.

@@ -28,6 +28,7 @@ impl From<&Migration> for MigrationReport {
             end: status.completion_time.map(|time| time.0),
             outcome: status.outcome.as_ref().map(word),
             downtime_ms: status.downtime_milliseconds,
+            recovery_ms: status.recovery_milliseconds,
             steps: status.steps.iter().map(step).collect(),
         }
     }
@@ -93,6 +94,7 @@ mod tests {
             "application": "results", "namespace": "games", "from": "alibaba", "to": "ovh",
             "type": "Relocate", "trigger": "Policy", "reason": "JurisdictionForbidden",
             "start": "2026-02-06T18:00:31.25Z", "end": "2026-02-06T18:01:02.5Z", "outcome": "Completed", "downtime_ms": 12,
+            "recovery_ms": null,
             "steps": [{
                 "name": "Shift", "start": "2026-02-06T18:00:37Z", "end": "2026-02-06T18:00:46.125Z",
                 "verdicts": [{ "gate": "TargetServes", "passed": true, "reason": "AllReady", "message": null }],

@@ -1,6 +1,7 @@
 //! The report of a story under load: `report.json` for programs, and `report.html`, one page for people that holds the
 //! same JSON and draws it.
 
+mod failover;
 mod migration;
 mod page;
 mod summary;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use failover::{FailoverReport, Loss};
 use summary::thousands;
 
 use crate::load::{ApplicationResult, GeneratorResult, Latency, LoadResult, StreamsResult};
@@ -31,6 +33,8 @@ pub struct Report {
     pub requests: u64,
     /// How many of them failed.
     pub failed: u64,
+    /// How many of these failed outside of the windows of failovers.
+    pub unexplained: u64,
     /// Every reason why the story did not go as it should, one sentence each; empty when it did.
     pub problems: Vec<String>,
     /// All clouds that could answer, in the order in which to list them.
@@ -45,6 +49,8 @@ pub struct Report {
     pub moments: Vec<Moment>,
     /// Every move, in the order of their starts.
     pub migrations: Vec<MigrationReport>,
+    /// Each failover, as requests saw it.
+    pub failovers: Vec<FailoverReport>,
     /// Where each application runs in the end.
     pub placements: Vec<Placement>,
     /// How the load generator itself did.
@@ -86,6 +92,9 @@ pub struct MigrationReport {
     pub outcome: Option<String>,
     /// Milliseconds during which no backend had a ready endpoint at the edge, as Flambeau observed.
     pub downtime_ms: i64,
+    /// Milliseconds from the last sign of life of a lost source until the target served, as Flambeau observed; none for a
+    /// planned move.
+    pub recovery_ms: Option<i64>,
     /// Its steps, in their order.
     pub steps: Vec<StepReport>,
 }
@@ -147,16 +156,29 @@ pub struct ReportFiles {
 }
 
 impl Report {
-    /// A report of load alone, to which the caller adds moments, migrations, placements and problems. Failed requests,
-    /// and streams that were cut or refused, are problems already.
-    pub fn new(title: &str, load: LoadResult) -> Self {
-        let mut problems = Vec::new();
-        if load.failed > 0 {
-            problems.push(format!(
-                "{} of {} requests failed.",
-                thousands(load.failed),
-                thousands(load.requests)
-            ));
+    /// A report of load, of the moves meanwhile and of the losses that set some of them off, to which the caller adds
+    /// moments, placements and problems. Failed requests that no failover explains, and streams that were cut or refused,
+    /// are problems already.
+    pub fn new(
+        title: &str,
+        load: LoadResult,
+        migrations: Vec<MigrationReport>,
+        losses: &[Loss],
+    ) -> Self {
+        let judged = failover::judge(losses, &load.applications, &migrations);
+        let mut problems = judged.problems;
+        if judged.unexplained > 0 {
+            let sum = format!(
+                "{} of {} requests failed{}.",
+                thousands(judged.unexplained),
+                thousands(load.requests),
+                if losses.is_empty() {
+                    ""
+                } else {
+                    " outside of the windows of failovers"
+                },
+            );
+            problems.insert(0, sum);
         }
         for streams in &load.streams {
             if streams.broken_ends + streams.refused > 0 {
@@ -172,13 +194,15 @@ impl Report {
             ended: load.ended,
             requests: load.requests,
             failed: load.failed,
+            unexplained: judged.unexplained,
             problems,
             clouds: load.clouds,
             latency: load.latency,
             applications: load.applications,
             streams: load.streams,
             moments: Vec::new(),
-            migrations: Vec::new(),
+            migrations,
+            failovers: judged.failovers,
             placements: Vec::new(),
             generator: load.generator,
         }

@@ -2,23 +2,22 @@
 
 use std::fmt::Write;
 
-use jiff::Timestamp;
-
-use super::{MigrationReport, Report};
+use super::{MigrationReport, Report, failover::milliseconds};
 
 pub(super) fn render(report: &Report) -> String {
     let mut text = String::new();
     requests(report, &mut text);
     streams(report, &mut text);
     migrations(report, &mut text);
+    failovers(report, &mut text);
     placements(report, &mut text);
     let generator = &report.generator;
     let _ = writeln!(
         text,
-        "{} requests in {}, {} failed. The load generator took {:.1} % of a core; 99 % of requests left within {:.1} ms.",
+        "{} requests in {}, {}. The load generator took {:.1} % of a core; 99 % of requests left within {:.1} ms.",
         thousands(report.requests),
         duration(milliseconds(report.started, report.ended)),
-        thousands(report.failed),
+        failed(report),
         generator.cpu_share * 100.0,
         generator.lateness.p99_ms,
     );
@@ -26,6 +25,17 @@ pub(super) fn render(report: &Report) -> String {
         let _ = writeln!(text, "PROBLEM  {problem}");
     }
     text
+}
+
+fn failed(report: &Report) -> String {
+    if report.failovers.is_empty() {
+        return format!("{} failed", thousands(report.failed));
+    }
+    format!(
+        "{} failed while a cluster was lost, {} otherwise",
+        thousands(report.failed - report.unexplained),
+        thousands(report.unexplained)
+    )
 }
 
 fn requests(report: &Report, text: &mut String) {
@@ -96,7 +106,9 @@ fn migrations(report: &Report, text: &mut String) {
     if report.migrations.is_empty() {
         return;
     }
-    let mut rows = vec![row(["MOVE", "FROM", "TO", "TOOK", "OUTCOME", "REASON"])];
+    let mut rows = vec![row([
+        "MOVE", "FROM", "TO", "TOOK", "OUTCOME", "TYPE", "REASON",
+    ])];
     for migration in &report.migrations {
         rows.push(vec![
             format!("{}/{}", migration.namespace, migration.application),
@@ -107,6 +119,7 @@ fn migrations(report: &Report, text: &mut String) {
                 .outcome
                 .clone()
                 .unwrap_or_else(|| "under way".to_owned()),
+            migration.kind.clone(),
             migration.reason.clone(),
         ]);
     }
@@ -119,6 +132,33 @@ fn took(migration: &MigrationReport) -> String {
         || "-".to_owned(),
         |end| duration(milliseconds(migration.start, end)),
     )
+}
+
+fn failovers(report: &Report, text: &mut String) {
+    if report.failovers.is_empty() {
+        return;
+    }
+    let mut rows = vec![row([
+        "FAILOVER", "LOST", "TO", "DETECTED", "WINDOW", "LIMIT", "MEASURED", "FAILED",
+    ])];
+    for failover in &report.failovers {
+        #[allow(clippy::cast_precision_loss)]
+        let measured = failover.recovery_ms.map(|time| duration(time as f64));
+        rows.push(vec![
+            failover.application.clone(),
+            failover.from.clone(),
+            failover.to.clone(),
+            duration(failover.detected_ms),
+            duration(failover.window_ms),
+            duration(failover.limit_ms),
+            measured.unwrap_or_else(|| "-".to_owned()),
+            thousands(failover.failed),
+        ]);
+    }
+    table(&rows, &[3, 4, 5, 6, 7], text);
+    text.push_str(
+        "DETECTED and WINDOW count from the moment of the loss, MEASURED from the last sign of life.\n\n",
+    );
 }
 
 fn placements(report: &Report, text: &mut String) {
@@ -179,12 +219,6 @@ fn table(rows: &[Vec<String>], right: &[usize], text: &mut String) {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-}
-
-/// Milliseconds from `start` to `end`.
-#[allow(clippy::cast_precision_loss)]
-fn milliseconds(start: Timestamp, end: Timestamp) -> f64 {
-    end.duration_since(start).as_millis() as f64
 }
 
 /// Milliseconds in units that a person reads.

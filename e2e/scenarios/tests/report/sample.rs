@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use flambeau_scenarios::{
     load::{
         ApplicationResult, CloudResult, Failure, FailureCause, GeneratorResult, Latency,
-        LoadConfig, LoadResult, Reconnect, Seconds, StreamFailure, StreamsResult,
+        LoadConfig, LoadResult, Outage, Reconnect, Seconds, StreamFailure, StreamsResult,
     },
-    report::{MigrationReport, Moment, Placement, Report, StepReport, VerdictReport},
+    report::{Loss, MigrationReport, Moment, Placement, Report, StepReport, VerdictReport},
 };
 use jiff::Timestamp;
 
@@ -128,6 +128,7 @@ fn application(name: &str, host: &str, rate: f64, noise: &mut Noise) -> Applicat
         failed: 0,
         failures: BTreeMap::new(),
         examples: Vec::new(),
+        outages: Vec::new(),
         latency: latency(0.8 + rate / 500.0),
         clouds,
         seconds,
@@ -224,6 +225,7 @@ fn migration(name: &str, to: &str, start: f64) -> MigrationReport {
         end: Some(at(now)),
         outcome: Some("Completed".to_owned()),
         downtime_ms: 0,
+        recovery_ms: None,
         steps,
     }
 }
@@ -256,13 +258,19 @@ fn placement(
 
 /// Everything went as it should.
 pub(crate) fn clean() -> Report {
-    story(load())
+    story(load(), Vec::new(), &[])
 }
 
-fn story(load: LoadResult) -> Report {
+fn story(load: LoadResult, more: Vec<MigrationReport>, losses: &[Loss]) -> Report {
+    let planned = MOVES
+        .iter()
+        .map(|(name, to, start)| migration(name, to, *start));
+    let migrations = planned.chain(more).collect();
     let mut report = Report::new(
         "A banned provider is emptied while its applications keep serving",
         load,
+        migrations,
+        losses,
     );
     let moment = |seconds, label: &str| Moment {
         time: at(seconds),
@@ -272,10 +280,6 @@ fn story(load: LoadResult) -> Report {
         moment(30.0, "policy eu-sovereignty is applied"),
         moment(89.5, "alibaba holds nothing governed any more"),
     ];
-    report.migrations = MOVES
-        .iter()
-        .map(|(name, to, start)| migration(name, to, *start))
-        .collect();
     let qualified = "atos: FR, SecNumCloud qualified until 2027-11-30";
     report.placements = vec![
         placement("accreditation", "Sensitive", "Critical", "atos", qualified),
@@ -312,6 +316,58 @@ fn story(load: LoadResult) -> Report {
     report
 }
 
+/// The cluster of accreditation was killed, and its requests failed until they went elsewhere.
+pub(crate) fn lost() -> Report {
+    lost_at(110.0, 15.0)
+}
+
+/// The same, told as if the loss had come at that second with that limit in seconds.
+pub(crate) fn lost_at(second: f64, limit: f64) -> Report {
+    let mut load = load();
+    let application = load
+        .applications
+        .iter_mut()
+        .find(|application| application.name == "accreditation")
+        .unwrap();
+    for second in 110..SECONDS {
+        let gone =
+            std::mem::take(&mut application.seconds.answered.get_mut("atos").unwrap()[second]);
+        if second < 119 {
+            application.seconds.failed[second] = gone;
+            application.failed += u64::from(gone);
+        } else {
+            let there = application.seconds.answered.entry("ovh".to_owned());
+            there.or_insert_with(|| vec![0; SECONDS])[second] = gone;
+        }
+    }
+    application.ok -= application.failed;
+    application.failures = BTreeMap::from([(FailureCause::Status, application.failed)]);
+    application.outages = vec![Outage {
+        first: at(109.99),
+        last: at(118.5),
+        noticed: at(110.1),
+        failed: application.failed,
+    }];
+    load.failed = application.failed;
+    let mut failover = migration("accreditation", "ovh", 117.5);
+    "atos".clone_into(&mut failover.from);
+    "Failover".clone_into(&mut failover.kind);
+    "Loss".clone_into(&mut failover.trigger);
+    "ClusterLost".clone_into(&mut failover.reason);
+    failover.recovery_ms = Some(9200);
+    let loss = Loss {
+        time: at(second),
+        cluster: "atos".to_owned(),
+        limit: Duration::from_secs_f64(limit),
+    };
+    let mut report = story(load, vec![failover], &[loss]);
+    report.moments.push(Moment {
+        time: at(110.0),
+        label: "atos is killed".to_owned(),
+    });
+    report
+}
+
 /// The target of results died while requests went over, and the move was walked back.
 pub(crate) fn troubled() -> Report {
     let mut load = load();
@@ -335,6 +391,12 @@ pub(crate) fn troubled() -> Report {
         (FailureCause::Timeout, 9),
     ]);
     results.sent += results.failed;
+    results.outages = vec![Outage {
+        first: at(72.4),
+        last: at(75.0),
+        noticed: at(72.4),
+        failed: results.failed,
+    }];
     results.examples = vec![Failure {
         time: at(72.4),
         after_ms: 3.2,
@@ -350,7 +412,7 @@ pub(crate) fn troubled() -> Report {
         stream: 4,
         detail: "ended without a goodbye".to_owned(),
     }];
-    let mut report = story(load);
+    let mut report = story(load, Vec::new(), &[]);
     let results = report
         .placements
         .iter_mut()

@@ -117,7 +117,7 @@ const movesChart = (frame) => {
   moves.forEach((move, index) => {
     const y = begin + index * row + (frame.narrow ? 18 : 8);
     svg.append(line(frame.narrow ? frame.left : 16, begin + index * row, frame.right, begin + index * row, "grid"));
-    const route = `${move.from} → ${move.to}`;
+    const route = `${move.from} → ${move.to}${move.type === "Relocate" ? "" : `, ${move.type.toLowerCase()}`}`;
     if (frame.narrow) svg.append(text(frame.left, y - 5, `${move.application}: ${route}`, { class: "small" }));
     else {
       svg.append(text(16, y + 9, cut(move.application, 180, 7.2), { class: "name" }));

@@ -88,6 +88,7 @@ document.getElementById("moments").append(...moments.map((moment, index) =>
   element("li", {}, element("b", {}, String(index + 1)), moment.label, element("span", {}, ` at ${clock(moment.at)}`))));
 fillHeader();
 fillTiles();
+fillFailovers();
 fillMoves();
 fillPlacements();
 fillApplications();

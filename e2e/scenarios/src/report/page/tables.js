@@ -23,14 +23,15 @@ const failedCell = (number) => element("span", { class: number > 0 ? "bad" : "go
 const fillHeader = () => {
   const place = document.getElementById("header");
   place.append(element("p", { class: "kicker" }, report.title));
-  const failed = report.failed === 0
-    ? element("span", { class: "good" }, "none failed")
-    : element("span", { class: "bad" }, `${count(report.failed)} failed`);
+  const explained = report.failed - report.unexplained;
+  const failed = element("span", { class: report.unexplained === 0 ? "good" : "bad" },
+    explained > 0 ? `${count(report.unexplained)} failed` : report.failed === 0 ? "none failed" : `${count(report.failed)} failed`);
   const headline = element("h1", {}, `${plural(report.requests, "request")}, `, failed);
   const done = moves.filter((move) => move.outcome === "Completed");
   if (moves.length > 0) {
     headline.append(`, while ${plural(new Set(done.map((move) => move.application)).size, "application")} changed clouds`);
   }
+  if (report.failovers.length > 0) headline.append(`; ${count(explained)} more failed while a cluster was lost`);
   place.append(headline);
   if (report.problems.length > 0) {
     place.append(element("ul", { class: "problems" }, ...report.problems.map((problem) => element("li", {}, problem))));
@@ -42,13 +43,19 @@ const fillTiles = () => {
     element("div", { class: "name" }, name), element("div", { class: `value ${tone}` }, value), element("div", { class: "note" }, note)));
   const tone = (bad) => (bad ? "bad" : "good");
   tile("Requests", count(report.requests), `${count(report.requests / duration)} per second for ${span(duration * 1000)}`);
-  tile("Failed", count(report.failed), `${plural(report.applications.length, "application")}, each answer checked`, tone(report.failed > 0));
+  if (report.failovers.length === 0) {
+    tile("Failed", count(report.failed), `${plural(report.applications.length, "application")}, each answer checked`, tone(report.failed > 0));
+  } else {
+    tile("Failed", count(report.unexplained), "outside of failover windows, each answer checked", tone(report.unexplained > 0));
+    tile("Longest failover", span(Math.max(...report.failovers.map((failover) => failover.window_ms))),
+      `from the loss to the last failed request; ${span(Math.min(...report.failovers.map((failover) => failover.limit_ms)))} allowed`);
+  }
   if (moves.length > 0) {
     const completed = moves.filter((move) => move.outcome === "Completed").length;
     tile("Moves completed", completed === moves.length ? count(completed) : `${completed} of ${moves.length}`,
       `longest ${span(Math.max(...moves.map((move) => (move.to_at - move.from_at) * 1000)))}`);
-    const down = moves.reduce((total, move) => total + move.downtime_ms, 0);
-    tile("Without an endpoint", span(down), "sum over all moves, at the edge", tone(down > 0));
+    const down = moves.filter((move) => move.type !== "Failover").reduce((total, move) => total + move.downtime_ms, 0);
+    tile("Without an endpoint", span(down), "sum over planned moves, at the edge", tone(down > 0));
   }
   tile("Latency, p99", span(report.latency.p99_ms), `median ${span(report.latency.p50_ms)}, slowest ${span(report.latency.max_ms)}`);
   for (const streams of report.streams) {
@@ -80,7 +87,7 @@ const fillMoves = () => {
     [`${move.type}, ${move.trigger}`, under(move.reason)],
     clock(move.from_at),
     move.end ? span((move.to_at - move.from_at) * 1000) : "–",
-    element("span", { class: move.downtime_ms > 0 ? "bad" : "good" }, span(move.downtime_ms)),
+    element("span", { class: move.downtime_ms === 0 ? "good" : move.type === "Failover" ? "" : "bad" }, span(move.downtime_ms)),
     element("span", { class: move.outcome === "Completed" ? "good" : "bad" }, move.outcome ?? "under way"),
   ]);
   const times = moves.flatMap((move) => move.steps.flatMap((step) => [step.start, step.end ?? step.start]));
@@ -88,6 +95,24 @@ const fillMoves = () => {
   section("moves", "Moves", `Each move with its reason, its steps and what their gates said.${coarse}`, framed(addUnder(table([
     ["Application", "word"], ["Route", "word"], ["Why"], ["At", "number"], ["Took", "number"], ["No endpoint", "number"], ["Outcome"],
   ], rows), moves.map(steps))));
+};
+
+const fillFailovers = () => {
+  if (report.failovers.length === 0) return;
+  const rows = report.failovers.map((failover) => [
+    failover.application,
+    [cloudName(failover.from), " → ", cloudName(failover.to)],
+    clock(since(failover.lost)),
+    span(failover.detected_ms),
+    element("span", { class: failover.window_ms > failover.limit_ms ? "bad" : "good" }, span(failover.window_ms)),
+    span(failover.limit_ms),
+    failover.recovery_ms === null ? "–" : span(failover.recovery_ms),
+    count(failover.failed),
+  ]);
+  section("failovers", "Failovers", "The window counts from the loss until the last request was due that failed; Flambeau measures from the " +
+    "last sign of life of the lost cluster until the target served.", framed(table([["Application", "word"], ["Route", "word"],
+    ["Lost at", "number"], ["Detected after", "number"], ["Window", "number"], ["Allowed", "number"], ["Measured by Flambeau", "number"],
+    ["Failed requests", "number"]], rows)));
 };
 
 const fillPlacements = () => {
