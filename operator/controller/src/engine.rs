@@ -66,8 +66,24 @@ impl<E: Edge> Engine<E> {
         }
     }
 
-    /// Runs until asked to stop; then lets work under way end.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Waits until this process leads, then runs until asked to stop; then
+    /// lets work under way end.
+    pub async fn run(
+        mut self,
+        mut leading: watch::Receiver<bool>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let leads = async {
+            if leading.wait_for(|leading| *leading).await.is_err() {
+                // The election is over: the process ends.
+                std::future::pending::<()>().await;
+            }
+            self.hub.reread().await;
+        };
+        tokio::select! {
+            () = leads => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
         let mut rested = Instant::now();
         loop {
             let until = self.alarm();

@@ -4,6 +4,7 @@ use flambeau_crds::MemberClusterSpec;
 use flambeau_operator::{
     declared::{Declared, DeclaredObject},
     dirty::Dirty,
+    leader::Leadership,
     members::{MemberError, MemberSettings, Members, Verb},
 };
 use flambeau_planner::model::{ApplicationKey, CopyObservation, Kind, Name, Reach};
@@ -179,7 +180,11 @@ impl Fleet {
     pub fn unconfigured(_plane: &Plane) -> Self {
         let dirty = Dirty::default();
         Self {
-            members: Members::new(dirty.clone(), MemberSettings::default()),
+            members: Members::new(
+                dirty.clone(),
+                MemberSettings::default(),
+                Leadership::always(),
+            ),
             dirty,
             wanted: Mutex::default(),
         }

@@ -1,0 +1,159 @@
+//! Clients of API servers that send nothing that changes anything unless this
+//! process leads.
+//!
+//! Two checks, because a request waits on its way: for a free connection, for
+//! a handshake. One looks at each request whose method can change something;
+//! a standby passes it with reads alone. The other looks at each write to a connection, right before the
+//! bytes leave, and lets nothing pass once leadership has ended.
+
+use crate::leader::{Leadership, NotLeader};
+use http::{Request, Uri};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::{
+    client::legacy::{
+        Client as HttpClient,
+        connect::{Connected, Connection, HttpConnector},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use kube::{
+    Config, Error,
+    client::{Body, Client, ClientBuilder, ConfigExt},
+};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tower::{BoxError, Service, ServiceExt, filter::FilterLayer};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection on which nothing comes for this long is tried, as a watch
+/// would wait on a dead one for ever; it is given up after 11 seconds in all.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Makes a client; without a request. It tries nothing again by itself: those
+/// who ask it know when that is worth while.
+///
+/// # Errors
+/// When the certificates or credentials cannot be used.
+pub fn client(config: &Config, leadership: &Leadership) -> Result<Client, Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    let tls = config.rustls_https_connector_with_connector(gated(tcp, leadership))?;
+    // Connections are given back soon after a burst: each costs tens of
+    // kilobytes.
+    let http = HttpClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(20))
+        .pool_max_idle_per_host(16)
+        .build::<_, Body>(tls);
+    let leadership = leadership.clone();
+    let gate = FilterLayer::new(move |request: Request<Body>| {
+        if !request.method().is_safe() {
+            leadership.check()?;
+        }
+        Ok::<_, NotLeader>(request)
+    });
+    let http = http.map_err(BoxError::from);
+    let builder = ClientBuilder::new(http, &*config.default_namespace)
+        .with_layer(&gate)
+        .with_layer(&config.extra_headers_layer()?);
+    let address = config.base_uri_layer();
+    Ok(match config.auth_layer()? {
+        Some(auth) => builder.with_layer(&auth).with_layer(&address).build(),
+        None => builder.with_layer(&address).build(),
+    })
+}
+
+/// A connector whose connections take nothing more once leadership has ended.
+fn gated(
+    tcp: HttpConnector,
+    leadership: &Leadership,
+) -> impl Service<
+    Uri,
+    Response = Gated<<HttpConnector as Service<Uri>>::Response>,
+    Error = <HttpConnector as Service<Uri>>::Error,
+    Future: Send,
+> + Clone
++ Send
++ Sync
++ 'static {
+    let leadership = leadership.clone();
+    tcp.map_response(move |connection| Gated {
+        connection,
+        leadership: leadership.clone(),
+    })
+}
+
+/// A connection that takes nothing more once leadership has ended.
+struct Gated<C> {
+    connection: C,
+    leadership: Leadership,
+}
+
+impl<C> Gated<C> {
+    fn check(&self) -> io::Result<()> {
+        if self.leadership.ended() {
+            return Err(io::Error::other(NotLeader::Ended));
+        }
+        Ok(())
+    }
+}
+
+impl<C: Connection> Connection for Gated<C> {
+    fn connected(&self) -> Connected {
+        self.connection.connected()
+    }
+}
+
+impl<C: Read + Unpin> Read for Gated<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_read(context, buffer)
+    }
+}
+
+impl<C: Write + Unpin> Write for Gated<C> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.connection).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.connection).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.connection.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}
