@@ -67,6 +67,9 @@ mod tests {
         assert_eq!(moment.time_at(little_later), told);
         let set = Timestamp::now() + SignedDuration::from_hours(1);
         let moved = moment.time_at(set).duration_since(told);
-        assert!((moved - SignedDuration::from_hours(1)).abs() < SET, "{moved}");
+        assert!(
+            (moved - SignedDuration::from_hours(1)).abs() < SET,
+            "{moved}"
+        );
     }
 }

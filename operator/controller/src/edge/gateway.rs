@@ -5,7 +5,7 @@
 use super::{
     Edge, EdgeError, EndpointAddress,
     objects::{self, GatewayName, MANAGED_BY_LABEL},
-    poller::Poller,
+    poller::{Poller, Reading},
     route::{self, HttpRoute},
     seen::{self, Seen},
     store::{EdgeKind, Store},
@@ -410,6 +410,14 @@ impl Edge for GatewayEdge {
 
     fn watch_requests(&self, keys: BTreeSet<ApplicationKey>) {
         self.0.poller.watch(keys);
+    }
+
+    fn watch_services(&self, keys: BTreeSet<ApplicationKey>, hurry: bool) {
+        self.0.poller.watch_services(keys, hurry);
+    }
+
+    fn reading(&self, key: &ApplicationKey, cluster: &str) -> Option<Reading> {
+        self.0.poller.reading(key, cluster)
     }
 }
 

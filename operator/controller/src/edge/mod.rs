@@ -17,6 +17,8 @@ mod store;
 pub use endpoint::EndpointAddress;
 pub use gateway::{EdgeSettings, GatewayEdge};
 pub use objects::backend_name;
+pub use poller::Reading;
+pub use stats::Totals;
 
 use crate::declared::Declared;
 use flambeau_planner::model::{ApplicationKey, EdgeObservation, Name};
@@ -89,6 +91,15 @@ pub trait Edge: Clone + Send + Sync + 'static {
 
     /// Applications whose requests are counted from now on: those that move.
     fn watch_requests(&self, keys: BTreeSet<ApplicationKey>);
+
+    /// Applications that [`Edge::reading`] is asked about from now on: those
+    /// that serve. What is read costs the proxy something: in a hurry, it is
+    /// read every second, else perhaps less often.
+    fn watch_services(&self, keys: BTreeSet<ApplicationKey>, hurry: bool);
+
+    /// What the proxy last said of an application's requests to a cluster, and
+    /// when; none while it did not.
+    fn reading(&self, key: &ApplicationKey, cluster: &str) -> Option<Reading>;
 }
 
 /// Why the edge is not as it should be.

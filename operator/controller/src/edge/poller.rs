@@ -1,5 +1,5 @@
-//! Counts the requests of applications that move, from the proxy's
-//! statistics.
+//! Counts the requests of applications, from the proxy's statistics: often
+//! for those that move, now and then for the others.
 
 use super::{
     seen::RouteDetail,
@@ -18,16 +18,22 @@ use hyper_util::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-/// Time between two readings.
+/// Time between two readings of applications that move.
 const PERIOD: Duration = Duration::from_millis(500);
+/// Time between two readings of the others.
+const PERIOD_OF_SERVICES: Duration = Duration::from_secs(1);
+/// With more applications than this, reading costs the proxy so much that it
+/// is done less often, unless there is doubt about any.
+const MANY: usize = 300;
+const PERIOD_OF_MANY: Duration = Duration::from_secs(5);
 /// A reading that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// An older reading says nothing any more.
@@ -75,6 +81,21 @@ impl Ledger {
         self.last = now;
     }
 
+    /// Whether a reading says the same of what is asked for as the last one.
+    fn says(&self, reading: &BTreeMap<Name, Totals>) -> bool {
+        let told = |(cluster, totals): (&Name, &Totals)| {
+            let Totals {
+                open,
+                answered,
+                failed,
+                healthy,
+                ..
+            } = *totals;
+            (cluster.clone(), open, answered, failed, healthy)
+        };
+        self.last.iter().map(told).eq(reading.iter().map(told))
+    }
+
     fn requests(&self) -> Requests {
         let mut requests = Requests::default();
         for (cluster, now) in &self.last {
@@ -98,12 +119,29 @@ impl Ledger {
     }
 }
 
+/// One reading of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// When it was read.
+    pub at: Instant,
+    /// What was read.
+    pub totals: Totals,
+}
+
 #[derive(Default)]
-struct Ledgers(Mutex<BTreeMap<ApplicationKey, Ledger>>);
+struct Ledgers {
+    moves: Mutex<BTreeMap<ApplicationKey, Ledger>>,
+    /// The last reading of every backend, by cluster.
+    services: Mutex<BTreeMap<ApplicationKey, BTreeMap<Name, Reading>>>,
+}
 
 impl Ledgers {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ApplicationKey, Ledger>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn services(&self) -> MutexGuard<'_, BTreeMap<ApplicationKey, BTreeMap<Name, Reading>>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fresh<T>(&self, key: &ApplicationKey, read: impl FnOnce(&Ledger) -> T) -> Option<T> {
@@ -114,9 +152,33 @@ impl Ledgers {
     }
 }
 
+/// Whose requests are counted.
+#[derive(Debug, Default)]
+struct Wanted {
+    moving: BTreeSet<ApplicationKey>,
+    serving: BTreeSet<ApplicationKey>,
+    /// There is doubt about some of those that serve.
+    hurry: bool,
+}
+
+impl Wanted {
+    fn is_empty(&self) -> bool {
+        self.moving.is_empty() && self.serving.is_empty()
+    }
+
+    /// Time between two readings of all that serve.
+    fn period(&self) -> Duration {
+        if self.hurry || self.serving.len() <= MANY {
+            PERIOD_OF_SERVICES
+        } else {
+            PERIOD_OF_MANY
+        }
+    }
+}
+
 /// Reads the statistics as long as somebody wants to know.
 pub struct Poller {
-    wanted: watch::Sender<BTreeSet<ApplicationKey>>,
+    wanted: watch::Sender<Wanted>,
     ledgers: Arc<Ledgers>,
 }
 
@@ -129,7 +191,7 @@ impl Poller {
         dirty: Dirty,
         tasks: &mut JoinSet<()>,
     ) -> Self {
-        let (wanted, receiver) = watch::channel(BTreeSet::new());
+        let (wanted, receiver) = watch::channel(Wanted::default());
         let ledgers = Arc::new(Ledgers::default());
         match address.map(usable).transpose() {
             Ok(Some(address)) => {
@@ -153,10 +215,27 @@ impl Poller {
     pub fn watch(&self, keys: BTreeSet<ApplicationKey>) {
         self.ledgers.lock().retain(|key, _| keys.contains(key));
         self.wanted.send_if_modified(|wanted| {
-            let changed = *wanted != keys;
-            *wanted = keys;
+            let changed = wanted.moving != keys;
+            wanted.moving = keys;
             changed
         });
+    }
+
+    /// Sets the applications that [`Poller::reading`] is asked about. Readings
+    /// of others are dropped. In a hurry, all of them are read every second.
+    pub fn watch_services(&self, keys: BTreeSet<ApplicationKey>, hurry: bool) {
+        self.ledgers.services().retain(|key, _| keys.contains(key));
+        self.wanted.send_if_modified(|wanted| {
+            let changed = wanted.serving != keys || wanted.hurry != hurry;
+            wanted.serving = keys;
+            wanted.hurry = hurry;
+            changed
+        });
+    }
+
+    /// The last reading of an application's backend, however old.
+    pub fn reading(&self, key: &ApplicationKey, cluster: &str) -> Option<Reading> {
+        self.ledgers.services().get(key)?.get(cluster).copied()
     }
 
     /// Requests of an application; nothing while the proxy does not say.
@@ -204,17 +283,31 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(self, mut wanted: watch::Receiver<BTreeSet<ApplicationKey>>) {
+    async fn run(self, mut wanted: watch::Receiver<Wanted>) {
         let mut failing = false;
+        let mut all_read: Option<Instant> = None;
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if wanted.wait_for(|keys| !keys.is_empty()).await.is_err() {
+            if wanted.wait_for(|wanted| !wanted.is_empty()).await.is_err() {
                 return;
             }
             ticks.tick().await;
-            let keys = wanted.borrow().clone();
-            match self.read(&keys).await {
+            let keys = {
+                let wanted = wanted.borrow();
+                // A tick that is a little early is this one.
+                let due = wanted.period() - PERIOD / 2;
+                if all_read.is_none_or(|read| read.elapsed() >= due) {
+                    all_read = Some(Instant::now());
+                    wanted.moving.union(&wanted.serving).cloned().collect()
+                } else {
+                    wanted.moving.clone()
+                }
+            };
+            if keys.is_empty() {
+                continue;
+            }
+            match self.read(&keys, &wanted).await {
                 Ok(changed) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!(address = %self.address, "the edge's statistics answer again");
@@ -232,8 +325,12 @@ impl Reader {
         }
     }
 
-    /// Reads once; returns whether anything changed.
-    async fn read(&self, keys: &BTreeSet<ApplicationKey>) -> Result<bool, String> {
+    /// Reads once; returns whether anything changed of those that move.
+    async fn read(
+        &self,
+        keys: &BTreeSet<ApplicationKey>,
+        wanted: &watch::Receiver<Wanted>,
+    ) -> Result<bool, String> {
         let routes: Vec<(&ApplicationKey, RouteDetail)> = keys
             .iter()
             .filter_map(|key| Some((key, self.store.route(key)?)))
@@ -258,29 +355,49 @@ impl Reader {
         let totals = timeout(PATIENCE, self.fetch(address))
             .await
             .map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
-        Ok(self.enter(stages, watched, &totals))
+        let moving = wanted.borrow().moving.clone();
+        let now = Instant::now();
+        let readings = readings(watched, &totals);
+        self.enter_services(now, &readings);
+        Ok(self.enter_moves(now, stages, readings, &moving))
     }
 
-    fn enter(
+    fn enter_services(
         &self,
-        stages: BTreeMap<ApplicationKey, BTreeMap<Name, u8>>,
-        watched: Vec<Watched>,
-        totals: &BTreeMap<String, Totals>,
-    ) -> bool {
-        let now = Instant::now();
-        let mut readings: BTreeMap<ApplicationKey, BTreeMap<Name, Totals>> = BTreeMap::new();
-        for backend in watched {
-            if let Some(totals) = totals.get(&backend.statistic) {
-                let reading = readings.entry(backend.key).or_default();
-                reading.insert(backend.cluster, *totals);
-            }
+        at: Instant,
+        readings: &BTreeMap<ApplicationKey, BTreeMap<Name, Totals>>,
+    ) {
+        let mut services = self.ledgers.services();
+        for (key, clusters) in readings {
+            let read = clusters.iter().map(|(cluster, totals)| {
+                (
+                    cluster.clone(),
+                    Reading {
+                        at,
+                        totals: *totals,
+                    },
+                )
+            });
+            services.insert(key.clone(), read.collect());
         }
+    }
+
+    fn enter_moves(
+        &self,
+        now: Instant,
+        stages: BTreeMap<ApplicationKey, BTreeMap<Name, u8>>,
+        readings: BTreeMap<ApplicationKey, BTreeMap<Name, Totals>>,
+        moving: &BTreeSet<ApplicationKey>,
+    ) -> bool {
         let mut changed = false;
         let mut ledgers = self.ledgers.lock();
         for (key, reading) in readings {
+            if !moving.contains(&key) {
+                continue;
+            }
             let weights = stages.get(&key).cloned().unwrap_or_default();
             let ledger = ledgers.entry(key).or_default();
-            changed |= ledger.last != reading || ledger.weights != weights;
+            changed |= !ledger.says(&reading) || ledger.weights != weights;
             ledger.enter(now, weights, reading);
         }
         changed
@@ -296,8 +413,9 @@ impl Reader {
         // A regular expression, percent-encoded where a query needs it.
         let statistics = STATISTICS.replace('|', "%7C");
         let filter = format!("%5Ecluster%5C.({names})%5C.({statistics})$");
+        // What was never counted is 0: most of what there is.
         format!(
-            "{}://{}{}?filter={filter}",
+            "{}://{}{}?usedonly&filter={filter}",
             self.address.scheme_str().unwrap_or("http"),
             self.address
                 .authority()
@@ -334,6 +452,21 @@ impl Reader {
     }
 }
 
+/// What was read of each backend that is watched and known to the proxy.
+fn readings(
+    watched: Vec<Watched>,
+    totals: &BTreeMap<String, Totals>,
+) -> BTreeMap<ApplicationKey, BTreeMap<Name, Totals>> {
+    let mut readings: BTreeMap<ApplicationKey, BTreeMap<Name, Totals>> = BTreeMap::new();
+    for backend in watched {
+        if let Some(totals) = totals.get(&backend.statistic) {
+            let reading = readings.entry(backend.key).or_default();
+            reading.insert(backend.cluster, *totals);
+        }
+    }
+    readings
+}
+
 /// An error with its causes: hyper's own text names none of them.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -355,6 +488,7 @@ mod tests {
             failed,
             open: 1,
             healthy: 1,
+            ..Totals::default()
         };
         [(Name::from("ovh"), totals)].into()
     }

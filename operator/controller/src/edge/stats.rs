@@ -18,12 +18,17 @@ pub struct Totals {
     pub failed: u64,
     /// Endpoints that get requests (`membership_healthy`).
     pub healthy: u64,
+    /// Requests sent, answered or not (`upstream_rq_total`).
+    pub begun: u64,
+    /// Bytes that came from the cluster (`upstream_cx_rx_bytes_total`):
+    /// whatever they say, something there speaks.
+    pub received: u64,
 }
 
 /// Names within Envoy, before the translation for Prometheus, of what is
 /// read; for the filter of the request.
-pub const STATISTICS: &str =
-    "upstream_rq_active|upstream_rq_completed|upstream_rq_5xx|membership_healthy";
+pub const STATISTICS: &str = "upstream_rq_active|upstream_rq_completed|upstream_rq_5xx|\
+    membership_healthy|upstream_rq_total|upstream_cx_rx_bytes_total";
 
 /// No line of interest is longer.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -82,6 +87,8 @@ fn sample(line: &str) -> Option<(String, impl Fn(&mut Totals))> {
         "upstream_rq_active" => |totals| &mut totals.open,
         "upstream_rq_completed" => |totals| &mut totals.answered,
         "membership_healthy" => |totals| &mut totals.healthy,
+        "upstream_rq_total" => |totals| &mut totals.begun,
+        "upstream_cx_rx_bytes_total" => |totals| &mut totals.received,
         "upstream_rq_xx" if get(&labels, "envoy_response_code_class")? == "5" => {
             |totals| &mut totals.failed
         }
@@ -140,6 +147,10 @@ mod tests {
     const TEXT: &str = r#"# TYPE envoy_cluster_upstream_rq_completed counter
 envoy_cluster_upstream_rq_completed{envoy_cluster_name="games_shop--ovh_80"} 120
 
+# TYPE envoy_cluster_upstream_rq_total counter
+envoy_cluster_upstream_rq_total{envoy_cluster_name="games_shop--ovh_80"} 127
+# TYPE envoy_cluster_upstream_cx_rx_bytes_total counter
+envoy_cluster_upstream_cx_rx_bytes_total{envoy_cluster_name="games_shop--ovh_80"} 23000
 # TYPE envoy_cluster_upstream_rq_xx counter
 envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="games_shop--ovh_80"} 117
 envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="games_shop--ovh_80"} 3
@@ -162,6 +173,8 @@ envoy_cluster_upstream_rq_active{envoy_cluster_name="games_shop--ovh_80"} NaN
             answered: 120,
             failed: 3,
             healthy: 1,
+            begun: 127,
+            received: 23_000,
         };
         for size in [1, 7, 64, TEXT.len()] {
             let mut parser = Parser::default();

@@ -448,6 +448,9 @@ mod tests {
         let Reach::Misconfigured { message } = case.look() else {
             panic!("{:?}", case.look());
         };
-        assert!(message.contains("never answered: connection refused"), "{message}");
+        assert!(
+            message.contains("never answered: connection refused"),
+            "{message}"
+        );
     }
 }

@@ -45,7 +45,9 @@ pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
         }
         let tick = now + INTERVAL_IN_DOUBT.min(member.unreachable_after() / 8);
         let look = member.health.due(&member, &connection);
-        let wake = look.map_or(tick, |look| look.max(now).min(tick)).min(due.max(now));
+        let wake = look
+            .map_or(tick, |look| look.max(now).min(tick))
+            .min(due.max(now));
         let verdict = tokio::select! {
             Some(verdict) = probes.join_next() => verdict.ok(),
             () = sleep_until(wake) => None,
