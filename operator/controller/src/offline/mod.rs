@@ -1,16 +1,24 @@
 //! The planner on files: what would the operator do with these manifests?
 //!
-//! Clusters are taken as they are declared: reachable, and serving every
-//! kind. Where an application runs is read from its status, as `kubectl get
-//! -o yaml` prints it; one without status counts as not placed yet.
+//! What is known of clusters and applications is read from their status, as
+//! `kubectl get -o yaml` prints it. A cluster without status is taken as it is
+//! declared: reachable, and serving every kind; an application without status
+//! counts as not placed yet.
 
-mod print;
-mod read;
+pub mod objects;
+pub mod print;
+pub mod read;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use flambeau_planner::{Plan, fleet::Decision, model::Snapshot, plan as decide};
+use flambeau_planner::{
+    Plan,
+    fleet::Decision,
+    model::{Reach, Snapshot},
+    plan as decide,
+};
 use jiff::Timestamp;
+use objects::Objects;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Exit code when moves or violations are pending.
@@ -49,24 +57,24 @@ enum Output {
 /// When a manifest cannot be read, or is not what its kind asks for.
 pub fn plan(options: &Options) -> anyhow::Result<ExitCode> {
     let now = options.at.unwrap_or_else(Timestamp::now);
-    let mut read = read::manifests(&options.filename)?;
-    read.snapshot.settings.concurrent_moves = usize::from(options.concurrent_moves.max(1));
-    let plan = decide(&read.snapshot, now);
+    let objects = Objects::from_files(&options.filename)?;
+    let mut snapshot = read::snapshot(objects, &Reach::Reachable);
+    snapshot.settings.concurrent_moves = usize::from(options.concurrent_moves.max(1));
+    let plan = decide(&snapshot, now);
     let text = match options.output {
-        Output::Table => print::table(&read.snapshot, &plan, now),
-        Output::Json => {
-            print::json(&read.snapshot, &plan, now).context("the plan cannot be printed")?
-        }
+        Output::Table => print::table(&snapshot, &plan, now),
+        Output::Json => print::json(&snapshot, &plan, now).context("the plan cannot be printed")?,
     };
     print!("{text}");
-    Ok(if pending(&read.snapshot, &plan) {
+    Ok(if pending(&snapshot, &plan) {
         ExitCode::from(PENDING)
     } else {
         ExitCode::SUCCESS
     })
 }
 
-fn pending(snapshot: &Snapshot, plan: &Plan) -> bool {
+/// Whether anything moves, waits, is stuck, is refused or breaks a policy.
+pub fn pending(snapshot: &Snapshot, plan: &Plan) -> bool {
     let moving = snapshot
         .applications
         .iter()

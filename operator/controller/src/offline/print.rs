@@ -2,8 +2,10 @@
 
 use flambeau_planner::{
     ApplicationPlan, Plan,
-    fleet::Decision,
-    model::{Application, Snapshot},
+    fleet::{Decision, EvacuationPlan, Motive},
+    freeze,
+    health::{self, Health},
+    model::{Application, MoveType, Name, Snapshot},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -32,8 +34,78 @@ pub fn table(snapshot: &Snapshot, plan: &Plan, now: Timestamp) -> String {
     for (application, planned) in snapshot.applications.iter().zip(&plan.applications) {
         details(&mut text, application, planned);
     }
+    clusters(&mut text, snapshot, now);
+    for evacuation in &plan.evacuations {
+        describe(&mut text, evacuation);
+    }
+    freezes(&mut text, snapshot, now);
     policies(&mut text, snapshot, plan);
     text
+}
+
+/// Clusters that are not as they should be.
+fn clusters(text: &mut String, snapshot: &Snapshot, now: Timestamp) {
+    let unwell = |cluster: &Name| match health::of(&snapshot.clusters[cluster], now) {
+        Health::Healthy => None,
+        Health::Lost { since } | Health::ControlPlaneUnreachable { since } => {
+            Some(format!(" since {since:.0}"))
+        }
+        Health::Recovering { until } => Some(format!(" until {until:.0}")),
+        Health::NotObserved | Health::Misconfigured => Some(String::new()),
+    };
+    let found: Vec<(&Name, String)> = snapshot
+        .clusters
+        .keys()
+        .filter_map(|name| Some((name, unwell(name)?)))
+        .collect();
+    if !found.is_empty() {
+        text.push('\n');
+    }
+    for (name, time) in found {
+        let word = health::of(&snapshot.clusters[name], now).as_str();
+        let _ = writeln!(text, "cluster {name}: {word}{time}");
+    }
+    if snapshot.hub_suspect() {
+        text.push_str(
+            "most clusters stopped answering together: the hub is suspected, nothing moves by itself\n",
+        );
+    }
+}
+
+/// How far an evacuation is, and what stays behind.
+pub fn describe(text: &mut String, evacuation: &EvacuationPlan) {
+    let _ = write!(
+        text,
+        "\nevacuation {}: {}, {} of {} have left, {} are moving",
+        evacuation.name, evacuation.state, evacuation.moved, evacuation.total, evacuation.moving
+    );
+    let detail = Some(evacuation.message.as_str()).filter(|message| !message.is_empty());
+    let _ = writeln!(
+        text,
+        "{}",
+        detail.map_or(String::new(), |it| format!(": {it}"))
+    );
+    if let Some(shortfall) = &evacuation.shortfall {
+        let _ = writeln!(text, "  shortfall: {shortfall}");
+    }
+    for one in evacuation.remaining.iter().filter(|one| one.stuck) {
+        let _ = writeln!(
+            text,
+            "  {} is stuck: {}: {}",
+            one.key, one.reason, one.message
+        );
+    }
+}
+
+fn freezes(text: &mut String, snapshot: &Snapshot, now: Timestamp) {
+    let open = snapshot.freezes.values();
+    for open in open.filter(|one| freeze::in_force(one, now)) {
+        let _ = writeln!(
+            text,
+            "\nfreeze {} until {:.0}: {}",
+            open.name, open.until, open.reason
+        );
+    }
 }
 
 fn runs_on(application: &Application) -> Option<&str> {
@@ -48,7 +120,8 @@ fn lawful(application: &Application, planned: &ApplicationPlan) -> &'static str 
     }
 }
 
-fn summary(application: &Application, planned: &ApplicationPlan) -> String {
+/// What happens with an application, in a few words.
+pub fn summary(application: &Application, planned: &ApplicationPlan) -> String {
     if let Some(invalid) = &application.spec.invalid {
         return format!("refused: {invalid}");
     }
@@ -62,12 +135,23 @@ fn summary(application: &Application, planned: &ApplicationPlan) -> String {
     match &planned.decision {
         Decision::Stay | Decision::NotYet => "stays".to_owned(),
         Decision::Place { cluster } => format!("is placed on {cluster}"),
-        Decision::Move { to, .. } => format!("moves to {to} now"),
-        Decision::WaitForBudget { to } => format!("moves to {to} when another move is over"),
+        Decision::Move { to, motive, .. } => format!("{} {to} now", goes(motive)),
+        Decision::WaitForBudget { to, motive } => {
+            format!("{} {to} when another move is over", goes(motive))
+        }
         Decision::WaitForDependency { to, dependency } => {
             format!("moves to {to} after {dependency}")
         }
+        Decision::WaitForThaw { to, message } => format!("moves to {to} later: {message}"),
         Decision::Stalled { reason, .. } => format!("STALLED: {reason}, stays where it is"),
+    }
+}
+
+fn goes(motive: &Motive) -> &'static str {
+    match motive.move_type() {
+        MoveType::Relocate => "moves to",
+        MoveType::Failover => "fails over to",
+        MoveType::Failback => "goes back to",
     }
 }
 
@@ -183,8 +267,37 @@ pub fn json(snapshot: &Snapshot, plan: &Plan, now: Timestamp) -> Result<String, 
             })
         })
         .collect();
-    let plan = json!({ "plannedFor": now.to_string(), "applications": applications, "policies": policies });
+    let clusters = snapshot.clusters.values().map(|cluster| {
+        let health = health::of(cluster, now).as_str();
+        json!({"name": &*cluster.name, "health": health, "cordoned": cluster.cordoned})
+    });
+    let plan = json!({
+        "plannedFor": now.to_string(),
+        "hubSuspect": snapshot.hub_suspect(),
+        "applications": applications,
+        "clusters": clusters.collect::<Vec<_>>(),
+        "evacuations": plan.evacuations.iter().map(json_evacuation).collect::<Vec<_>>(),
+        "policies": policies,
+    });
     serde_json::to_string_pretty(&plan).map(|text| text + "\n")
+}
+
+fn json_evacuation(evacuation: &EvacuationPlan) -> Value {
+    json!({
+        "name": &*evacuation.name,
+        "state": evacuation.state.as_str(),
+        "message": evacuation.message,
+        "total": evacuation.total,
+        "moved": evacuation.moved,
+        "moving": evacuation.moving,
+        "shortfall": evacuation.shortfall,
+        "remaining": evacuation.remaining.iter().map(|one| json!({
+            "application": one.key.to_string(),
+            "stuck": one.stuck,
+            "reason": one.reason.as_str(),
+            "message": one.message,
+        })).collect::<Vec<_>>(),
+    })
 }
 
 fn json_application(application: &Application, planned: &ApplicationPlan) -> Value {
@@ -193,9 +306,14 @@ fn json_application(application: &Application, planned: &ApplicationPlan) -> Val
         Decision::NotYet => ("NotYet", None),
         Decision::Place { cluster } => ("Place", Some(cluster)),
         Decision::Move { to, .. } => ("Move", Some(to)),
-        Decision::WaitForBudget { to } => ("WaitForBudget", Some(to)),
+        Decision::WaitForBudget { to, .. } => ("WaitForBudget", Some(to)),
         Decision::WaitForDependency { to, .. } => ("WaitForDependency", Some(to)),
+        Decision::WaitForThaw { to, .. } => ("WaitForThaw", Some(to)),
         Decision::Stalled { reason, .. } => (reason.as_str(), None),
+    };
+    let motive = match &planned.decision {
+        Decision::Move { motive, .. } | Decision::WaitForBudget { motive, .. } => Some(motive),
+        _ => None,
     };
     let judgement = planned
         .judgement
@@ -210,6 +328,8 @@ fn json_application(application: &Application, planned: &ApplicationPlan) -> Val
         "lawMessage": judgement.map(|judgement| judgement.message()),
         "decision": decision,
         "to": to.map(|cluster| &**cluster),
+        "type": motive.map(|motive| format!("{:?}", motive.move_type())),
+        "trigger": motive.map(|motive| format!("{:?}", motive.trigger())),
         "summary": summary(application, planned),
         "invalid": application.spec.invalid,
         "candidates": planned.candidates.iter().map(|candidate| json!({

@@ -1,245 +1,214 @@
-//! Manifests from files.
+//! One snapshot from the objects alone: what their status tells of members and
+//! edge takes the place of observation.
 
-use crate::convert;
-use anyhow::{Context, bail};
-use flambeau_crds::{
-    CloudProvider, GROUP, GamesApplication, MemberCluster, Migration, SovereigntyPolicy,
+use super::objects::Objects;
+use crate::convert::{self, ClusterObservation};
+use flambeau_crds::{GamesApplication, MemberCluster, MemberClusterStatus, SovereigntyPolicy};
+use flambeau_planner::{
+    Reason, migration,
+    model::{
+        Application, ApplicationKey, ApplicationSpec, CopyObservation, EdgeObservation,
+        Migration as Move, Name, Nodes, Reach, Resources, Role, Service, Snapshot,
+    },
 };
-use flambeau_planner::model::{
-    Application, ApplicationKey, CopyObservation, EdgeObservation, Migration as Move, Name, Reach,
-    Role, Snapshot,
-};
-use kube::ResourceExt;
-use serde::Deserialize;
-use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use std::{collections::BTreeMap, sync::Arc};
 
-/// What was read.
-#[derive(Debug, Default)]
-pub struct Read {
-    /// The fleet as declared.
-    pub snapshot: Snapshot,
-    moves: BTreeMap<ApplicationKey, Vec<Move>>,
-}
-
-/// Reads every manifest of Flambeau's own kinds; others are passed over.
-///
-/// # Errors
-/// When a file cannot be read, or an object is not what its kind asks for.
-pub fn manifests(paths: &[PathBuf]) -> anyhow::Result<Read> {
-    let mut read = Read::default();
-    for path in paths {
-        for file in files(path)? {
-            let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
-            for (index, document) in serde_yaml::Deserializer::from_str(&text).enumerate() {
-                let context = || format!("{}, document {}", file.display(), index + 1);
-                let value = Value::deserialize(document).with_context(context)?;
-                read.take(value).with_context(context)?;
-            }
-        }
-    }
-    let clusters = &read.snapshot.clusters;
-    for application in &mut read.snapshot.applications {
-        application.migrations = read.moves.remove(&application.spec.key).unwrap_or_default();
-        application.copies = as_recorded(application, clusters.keys());
-    }
-    read.snapshot
-        .applications
-        .sort_by(|one, other| one.spec.key.cmp(&other.spec.key));
-    Ok(read)
-}
-
-fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let metadata = fs::metadata(path).with_context(|| format!("{}", path.display()))?;
-    if metadata.is_file() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut found = Vec::new();
-    let mut entries: Vec<PathBuf> = fs::read_dir(path)
-        .with_context(|| format!("{}", path.display()))?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    entries.sort();
-    for entry in entries {
-        let manifest = entry
-            .extension()
-            .is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|known| ending == *known));
-        if entry.is_dir() {
-            found.extend(files(&entry)?);
-        } else if manifest {
-            found.push(entry);
-        }
-    }
-    Ok(found)
-}
-
-/// Every recorded copy is taken to be there and ready.
-fn as_recorded<'a>(
-    application: &Application,
-    clusters: impl Iterator<Item = &'a Name>,
-) -> BTreeMap<Name, CopyObservation> {
-    let observed = CopyObservation {
-        observed: true,
-        ..CopyObservation::default()
-    };
-    let ready = CopyObservation {
-        current: 1,
-        declared: 1,
-        present: 1,
-        workloads: 1,
-        workloads_ready: 1,
-        endpoints: 1,
-        endpoints_at_edge: 1,
-        ..observed.clone()
-    };
-    clusters
-        .map(|cluster| {
-            let there = application
-                .record
-                .on(cluster)
-                .is_some_and(|copy| copy.role != Role::Retiring);
-            (
-                cluster.clone(),
-                if there {
-                    ready.clone()
-                } else {
-                    observed.clone()
-                },
-            )
+/// The fleet as the objects tell it. Clusters of which no status tells anything
+/// are taken as `unobserved` says.
+pub fn snapshot(objects: Objects, unobserved: &Reach) -> Snapshot {
+    let mut moves = moves(&objects);
+    let clusters: BTreeMap<Name, _> = objects
+        .clusters
+        .iter()
+        .map(|(name, object)| {
+            let cluster = convert::cluster(object, observation(object, unobserved));
+            (name.clone(), Arc::new(cluster))
         })
+        .collect();
+    Snapshot {
+        applications: objects
+            .applications
+            .into_iter()
+            .map(|(key, object)| {
+                application(
+                    object,
+                    moves.remove(&key).unwrap_or_default(),
+                    clusters.keys(),
+                )
+            })
+            .collect(),
+        clusters,
+        providers: converted(&objects.providers, convert::provider),
+        policies: converted(&binding(objects.policies), convert::policy),
+        evacuations: converted(&objects.evacuations, convert::evacuation),
+        freezes: converted(&objects.freezes, convert::freeze),
+        ..Snapshot::default()
+    }
+}
+
+/// A policy that is being deleted binds nobody any more.
+fn binding(mut policies: BTreeMap<Name, SovereigntyPolicy>) -> BTreeMap<Name, SovereigntyPolicy> {
+    policies.retain(|_, policy| policy.metadata.deletion_timestamp.is_none());
+    policies
+}
+
+fn converted<K, T>(objects: &BTreeMap<Name, K>, convert: fn(&K) -> T) -> BTreeMap<Name, Arc<T>> {
+    objects
+        .iter()
+        .map(|(name, object)| (name.clone(), Arc::new(convert(object))))
         .collect()
 }
 
-impl Read {
-    fn take(&mut self, value: Value) -> anyhow::Result<()> {
-        let text = |field: &str| {
-            value
-                .get(field)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let (api_version, kind) = (text("apiVersion"), text("kind"));
-        if let Some(items) = value
-            .get("items")
-            .and_then(Value::as_array)
-            .filter(|_| kind.ends_with("List"))
-        {
-            return items.iter().try_for_each(|item| self.take(item.clone()));
-        }
-        if api_version.split('/').next() != Some(GROUP) {
-            return Ok(());
-        }
-        match kind.as_str() {
-            "CloudProvider" => {
-                let object: CloudProvider = parse(value, &kind)?;
-                let facts = convert::provider(&object);
-                unique(
-                    self.snapshot
-                        .providers
-                        .insert(facts.name.clone(), Arc::new(facts)),
-                    &kind,
-                    &object.name_any(),
-                )
-            }
-            "MemberCluster" => {
-                let object: MemberCluster = parse(value, &kind)?;
-                let cluster = convert::cluster(&object, Reach::Reachable, None);
-                unique(
-                    self.snapshot
-                        .clusters
-                        .insert(cluster.name.clone(), Arc::new(cluster)),
-                    &kind,
-                    &object.name_any(),
-                )
-            }
-            "SovereigntyPolicy" => {
-                let object: SovereigntyPolicy = parse(value, &kind)?;
-                let policy = convert::policy(&object);
-                unique(
-                    self.snapshot
-                        .policies
-                        .insert(policy.name.clone(), Arc::new(policy)),
-                    &kind,
-                    &object.name_any(),
-                )
-            }
-            "GamesApplication" => self.take_application(parse(value, &kind)?),
-            "Migration" => {
-                self.take_migration(&parse(value, &kind)?);
-                Ok(())
-            }
-            other => bail!("kind {other} does not exist in group {GROUP}"),
-        }
-    }
+/// Moves of one application that are not over, the oldest first, and the
+/// highest number that one of its moves has.
+#[derive(Default)]
+struct Moves {
+    open: Vec<Move>,
+    begun: i64,
+}
 
-    fn take_application(&mut self, mut object: GamesApplication) -> anyhow::Result<()> {
-        object
-            .metadata
-            .namespace
-            .get_or_insert_with(|| "default".to_owned());
-        let kinds = convert::kinds(&object);
-        let declared = convert::declared(&mut object);
-        let spec = convert::application_spec(&object, kinds, declared.as_ref().err());
-        if self
-            .snapshot
-            .applications
-            .iter()
-            .any(|known| known.spec.key == spec.key)
-        {
-            bail!("GamesApplication {} is declared twice", spec.key);
-        }
-        let record = convert::application_record(&object.status.unwrap_or_default());
-        self.snapshot.applications.push(Application {
-            spec: Arc::new(spec),
-            deleting: object.metadata.deletion_timestamp.is_some(),
-            record: Arc::new(record),
-            copies: BTreeMap::new(),
-            edge: EdgeObservation::default(),
-            migrations: Vec::new(),
-        });
-        Ok(())
-    }
-
-    fn take_migration(&mut self, object: &Migration) {
-        let record = convert::migration_record(&object.status.clone().unwrap_or_default());
-        if record.done() {
-            return;
-        }
-        let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
-        let key = ApplicationKey {
-            namespace: namespace.into(),
+fn moves(objects: &Objects) -> BTreeMap<ApplicationKey, Moves> {
+    let mut sorted: Vec<_> = objects.migrations.iter().collect();
+    sorted.sort_by_key(|(key, object)| {
+        let created = object.metadata.creation_timestamp.as_ref();
+        (created.map(|time| time.0), *key)
+    });
+    let mut moves: BTreeMap<ApplicationKey, Moves> = BTreeMap::new();
+    for (key, object) in sorted {
+        let application = ApplicationKey {
+            namespace: key.namespace.clone(),
             name: object.spec.application.as_str().into(),
         };
-        self.moves.entry(key).or_default().push(Move {
-            name: object.name_any().into(),
-            from: object.spec.from.as_str().into(),
-            to: object.spec.to.as_str().into(),
-            trigger: convert::trigger(object.spec.trigger),
-            pause: object.spec.pause,
-            abort: object.spec.abort,
-            record: Arc::new(record),
-        });
+        let number = migration::number(&application.name, &key.name);
+        let moves = moves.entry(application).or_default();
+        moves.begun = moves.begun.max(number);
+        let record = convert::migration_record(&object.status.clone().unwrap_or_default());
+        if !record.done() {
+            let open = convert::open_move(&key.name, &object.spec, Arc::new(record));
+            moves.open.push(open);
+        }
+    }
+    moves
+}
+
+fn application<'a>(
+    mut object: GamesApplication,
+    moves: Moves,
+    clusters: impl Iterator<Item = &'a Name>,
+) -> Application {
+    let (spec, _) = convert::application(&mut object);
+    let status = object.status.unwrap_or_default();
+    let mut record = convert::application_record(&status);
+    record.migrations = record.migrations.max(moves.begun);
+    let ready = condition(&status.conditions, "Ready");
+    Application {
+        copies: clusters
+            .map(|cluster| {
+                let role = record.on(cluster).map(|copy| copy.role);
+                (cluster.clone(), as_recorded(role, &spec, ready))
+            })
+            .collect(),
+        spec: Arc::new(spec),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        record: Arc::new(record),
+        edge: EdgeObservation::default(),
+        migrations: moves.open,
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(value: Value, kind: &str) -> anyhow::Result<T> {
-    let name = value
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or("(no name)")
-        .to_owned();
-    serde_json::from_value(value).with_context(|| format!("{kind} {name}"))
+fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-fn unique<T>(before: Option<T>, kind: &str, name: &str) -> anyhow::Result<()> {
-    if before.is_some() {
-        bail!("{kind} {name} is declared twice");
+/// Every recorded copy is taken to be there and ready, unless the application
+/// says that the active one is not.
+fn as_recorded(
+    role: Option<Role>,
+    spec: &ApplicationSpec,
+    ready: Option<&Condition>,
+) -> CopyObservation {
+    let mut copy = CopyObservation {
+        observed: true,
+        ..CopyObservation::default()
+    };
+    if role.is_none_or(|role| role == Role::Retiring) {
+        return copy;
     }
-    Ok(())
+    copy.current = 1;
+    copy.declared = 1;
+    copy.present = 1;
+    copy.workloads = 1;
+    let fails = ready.filter(|ready| role == Some(Role::Active) && ready.status == "False");
+    if fails.is_none() {
+        copy.workloads_ready = 1;
+        copy.endpoints = 1;
+        copy.endpoints_at_edge = 1;
+    }
+    // The condition turns when the application counts as lost, which is some
+    // time after its last sign of life.
+    if let Some(lost) = fails.filter(|ready| ready.reason == Reason::ServiceLost.as_str()) {
+        let turned = lost.last_transition_time.0;
+        let since = turned.checked_sub(spec.failover.unhealthy_after);
+        copy.service = Service::Silent {
+            since: since.unwrap_or(turned),
+        };
+    }
+    copy
+}
+
+/// What the status of a cluster tells of it.
+fn observation(object: &MemberCluster, unobserved: &Reach) -> ClusterObservation {
+    let Some(status) = &object.status else {
+        return ClusterObservation {
+            reach: unobserved.clone(),
+            ..ClusterObservation::default()
+        };
+    };
+    let ready = condition(&status.conditions, "Ready");
+    let turned = ready.map(|ready| ready.last_transition_time.0);
+    let health = status.health.as_deref();
+    let count = |number: i32| usize::try_from(number).unwrap_or(0);
+    ClusterObservation {
+        reach: reach(status, ready, unobserved),
+        services_answer: health == Some("ControlPlaneUnreachable"),
+        answers_since: turned.filter(|_| ready.is_some_and(|ready| ready.status == "True")),
+        returned: health == Some("Recovering"),
+        nodes: status.nodes.map(|total| Nodes {
+            total: count(total),
+            ready: status.nodes_ready.map_or(0, count),
+        }),
+        allocatable: status.resources.as_ref().map(|resources| Resources {
+            milli_cpu: u64::try_from(resources.cpu_millicores).unwrap_or(0),
+            memory: u64::try_from(resources.memory_mebibytes)
+                .unwrap_or(0)
+                .saturating_mul(1 << 20),
+        }),
+        kinds: None,
+    }
+}
+
+fn reach(status: &MemberClusterStatus, ready: Option<&Condition>, unobserved: &Reach) -> Reach {
+    let message = || ready.map_or_else(String::new, |ready| ready.message.clone());
+    match (status.health.as_deref(), &status.unreachable_since) {
+        (_, Some(since)) => Reach::Unreachable { since: since.0 },
+        (Some("Misconfigured"), _) => Reach::Misconfigured { message: message() },
+        (Some("NotObserved"), _) => Reach::NotObserved,
+        (Some(_), None) => Reach::Reachable,
+        (None, None) => match ready {
+            Some(ready) if ready.status == "True" => Reach::Reachable,
+            Some(ready) if ready.reason == Reason::ClusterMisconfigured.as_str() => {
+                Reach::Misconfigured { message: message() }
+            }
+            Some(ready) if ready.reason == Reason::ClusterNotObserved.as_str() => {
+                Reach::NotObserved
+            }
+            Some(ready) if ready.reason == Reason::ClusterUnreachable.as_str() => {
+                Reach::Unreachable {
+                    since: ready.last_transition_time.0,
+                }
+            }
+            _ => unobserved.clone(),
+        },
+    }
 }

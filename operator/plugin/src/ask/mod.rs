@@ -1,0 +1,368 @@
+//! Requests that move something: what the planner says first, then the object.
+
+mod evacuate;
+mod opinion;
+
+pub use evacuate::run as evacuate;
+
+use crate::{
+    cli::{self, Output, Request},
+    failure::Failure,
+    hub::Hub,
+    live::{self, Subject, Wanted},
+    moves, print, status,
+};
+use flambeau_crds::{
+    Migration, MigrationSpec,
+    migration::{MigrationTrigger, MigrationType},
+};
+use flambeau_operator::offline::{objects::Objects, read};
+use flambeau_planner::{
+    Reason, failover,
+    model::{ApplicationKey, Reach, Snapshot},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, ResourceExt};
+use opinion::{Opinion, of_move};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// One move that a person asks for.
+struct Wish<'a> {
+    application: &'a str,
+    type_: MigrationType,
+    to: Option<&'a str>,
+    reason: &'a str,
+    request: &'a Request,
+}
+
+/// `relocate`.
+///
+/// # Errors
+/// When a rule or the hub refuses, or the move does not end as asked.
+pub async fn relocate(hub: &Hub, options: cli::Relocate) -> anyhow::Result<ExitCode> {
+    let wish = Wish {
+        application: &options.application,
+        type_: MigrationType::Relocate,
+        to: Some(&options.to),
+        reason: &options.reason,
+        request: &options.request,
+    };
+    ask(hub, &wish).await
+}
+
+/// `failover`.
+///
+/// # Errors
+/// When a rule or the hub refuses, or the move does not end as asked.
+pub async fn failover(hub: &Hub, options: cli::Failover) -> anyhow::Result<ExitCode> {
+    let wish = Wish {
+        application: &options.application,
+        type_: MigrationType::Failover,
+        to: Some(&options.to),
+        reason: &options.reason,
+        request: &options.request,
+    };
+    ask(hub, &wish).await
+}
+
+/// `failback`.
+///
+/// # Errors
+/// When a rule or the hub refuses, or the move does not end as asked.
+pub async fn failback(hub: &Hub, options: cli::Failback) -> anyhow::Result<ExitCode> {
+    let wish = Wish {
+        application: &options.application,
+        type_: MigrationType::Failback,
+        to: None,
+        reason: &options.reason,
+        request: &options.request,
+    };
+    ask(hub, &wish).await
+}
+
+async fn ask(hub: &Hub, wish: &Wish<'_>) -> anyhow::Result<ExitCode> {
+    let (objects, user) = tokio::try_join!(hub.fleet(), hub.user())?;
+    let key = hub.key(wish.application);
+    status::find(&objects, &key)?;
+    let now = Timestamp::now();
+    let spec = specification(&objects, &key, wish, user);
+    let snapshot = read::snapshot(objects, &Reach::NotObserved);
+    let (spec, opinion) = match spec {
+        Ok(spec) => {
+            let opinion = of_move(&snapshot, &key, &spec, now);
+            (Some(spec), opinion)
+        }
+        Err(refusal) => (None, refusal),
+    };
+    let remedy = remedy(&opinion, &snapshot, &key, wish);
+    if let (Some(spec), true) = (&spec, wish.request.dry_run) {
+        print::raw(&draft(spec, &key, &opinion)?)?;
+    }
+    if let Opinion::Refused { reason, message } = opinion {
+        return Err(Failure::Refused {
+            reason,
+            message,
+            remedy,
+        }
+        .into());
+    }
+    let Some(spec) = spec else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    if wish.type_ == MigrationType::Failover {
+        warn_of_needless_failover(&snapshot, &key, &spec.from, now);
+    }
+    create(hub, wish, &key, spec, &opinion).await
+}
+
+async fn create(
+    hub: &Hub,
+    wish: &Wish<'_>,
+    key: &ApplicationKey,
+    spec: MigrationSpec,
+    opinion: &Opinion,
+) -> anyhow::Result<ExitCode> {
+    let request = wish.request;
+    let api: Api<Migration> = Api::namespaced(hub.client.clone(), &key.namespace);
+    let object = Migration {
+        metadata: ObjectMeta {
+            namespace: Some(key.namespace.to_string()),
+            generate_name: Some(prefix(key, wish.type_)),
+            ..ObjectMeta::default()
+        },
+        spec,
+        status: None,
+    };
+    let made = hub.create(&api, &object, request.dry_run).await?;
+    if request.dry_run {
+        eprintln!("the hub would take it; nothing was created (--dry-run)");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let name = made.name_any();
+    match request.output {
+        Output::Json => print::json(&tidy(&made)?)?,
+        Output::Yaml => print::yaml(&tidy(&made)?)?,
+        _ => {
+            print::raw(&format!(
+                "migration.flambeau.dev/{name} created: {}{}\n",
+                words(&made.spec),
+                opinion.aside()
+            ))?;
+        }
+    }
+    if request.wait {
+        let moved = ApplicationKey {
+            namespace: key.namespace.clone(),
+            name: name.as_str().into(),
+        };
+        let subject = Subject::Migration(moved);
+        live::follow(hub, &subject, Wanted::Completed, request.timeout).await?;
+    } else if request.output == Output::Table {
+        eprintln!(
+            "follow it: kubectl flambeau status {} -n {} -w",
+            key.name, key.namespace
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What would be asked for, or what makes it impossible to ask.
+fn specification(
+    objects: &Objects,
+    key: &ApplicationKey,
+    wish: &Wish<'_>,
+    user: String,
+) -> Result<MigrationSpec, Opinion> {
+    let object = objects.applications.get(key);
+    let status = object.and_then(|object| object.status.as_ref());
+    let from = object.and_then(moves::active).ok_or_else(|| {
+        Opinion::refused(Reason::SourceMismatch, "the application runs nowhere yet")
+    })?;
+    let home = status.and_then(|status| status.failed_over_from.clone());
+    let to = match (wish.to, home) {
+        (Some(to), _) => to.to_owned(),
+        (None, Some(home)) => home,
+        (None, None) => {
+            return Err(Opinion::Refused {
+                reason: "NotFailedOver".to_owned(),
+                message: format!(
+                    "{} runs on {from} and was not failed over from anywhere, so there is nothing \
+                     to go back to",
+                    key.name
+                ),
+            });
+        }
+    };
+    if to == from {
+        let message = format!("{} runs on {from} already", key.name);
+        return Err(Opinion::refused(Reason::AlreadyThere, message));
+    }
+    Ok(MigrationSpec {
+        application: key.name.to_string(),
+        type_: wish.type_,
+        from: from.to_owned(),
+        to,
+        trigger: MigrationTrigger::Request,
+        reason: wish.reason.to_owned(),
+        requested_by: Some(user),
+        evacuation: None,
+        ignore_freeze: wish.request.ignore_freeze,
+        pause: false,
+        abort: false,
+    })
+}
+
+/// What to do about a refusal.
+fn remedy(opinion: &Opinion, snapshot: &Snapshot, key: &ApplicationKey, wish: &Wish<'_>) -> String {
+    let Opinion::Refused { reason, .. } = opinion else {
+        return String::new();
+    };
+    let at = format!("{} -n {}", key.name, key.namespace);
+    match Reason::parse(reason) {
+        Some(Reason::AnotherMove) => format!(
+            "Wait for it (kubectl flambeau status {at} -w), or end it first: kubectl flambeau \
+             abort {at}"
+        ),
+        Some(Reason::Frozen) => {
+            "Ask again after the freeze, or cross it, which is recorded: --ignore-freeze".to_owned()
+        }
+        Some(Reason::ClusterCordoned) => format!(
+            "Another cluster may do; or: kubectl flambeau uncordon {}",
+            wish.to.unwrap_or_default()
+        ),
+        Some(Reason::ClusterUnknown) => {
+            let known: Vec<&str> = snapshot.clusters.keys().map(|name| &**name).collect();
+            format!("Clusters of the fleet: {}", known.join(", "))
+        }
+        Some(
+            Reason::ClusterUnreachable | Reason::ClusterLost | Reason::ControlPlaneUnreachable,
+        ) if wish.type_ != MigrationType::Failover => {
+            format!(
+                "If the source is gone, fail over instead: kubectl flambeau failover {at} --to \
+                 CLUSTER --reason WHY"
+            )
+        }
+        Some(Reason::HubSuspect) => format!(
+            "Ask again when clusters answer; if they are gone for good: kubectl flambeau failover \
+             {at} --to CLUSTER --reason WHY"
+        ),
+        _ => format!(
+            "Which clusters may take it, and why others may not: kubectl flambeau status {at}"
+        ),
+    }
+}
+
+/// A failover gives the former copy up at once: worth a word when it serves.
+fn warn_of_needless_failover(
+    snapshot: &Snapshot,
+    key: &ApplicationKey,
+    from: &str,
+    now: Timestamp,
+) {
+    let application = snapshot
+        .applications
+        .iter()
+        .find(|application| application.spec.key == *key);
+    let serves = application.is_some_and(|application| {
+        snapshot.serves(application, from)
+            && failover::loss(application, snapshot, from, now).is_none()
+    });
+    if serves {
+        eprintln!(
+            "warning: {} still serves on {from}: relocate moves it without a failed request, a \
+             failover does not promise that",
+            key.name
+        );
+    }
+}
+
+/// The name of a Migration begins so; the API server adds five characters.
+fn prefix(key: &ApplicationKey, type_: MigrationType) -> String {
+    format!("{}-{}-", key.name, format!("{type_:?}").to_lowercase())
+}
+
+fn words(spec: &MigrationSpec) -> String {
+    format!(
+        "{:?} of {} from {} to {}",
+        spec.type_, spec.application, spec.from, spec.to
+    )
+}
+
+/// What would be made, as kubectl create takes it, below what the planner says
+/// of it.
+fn draft(spec: &MigrationSpec, key: &ApplicationKey, opinion: &Opinion) -> anyhow::Result<String> {
+    let manifest = json!({
+        "apiVersion": "flambeau.dev/v1alpha1",
+        "kind": "Migration",
+        "metadata": {"namespace": &*key.namespace, "generateName": prefix(key, spec.type_)},
+        "spec": without_defaults(serde_json::to_value(spec)?),
+    });
+    Ok(format!(
+        "# {}\n{}",
+        opinion.sentence(),
+        serde_yaml::to_string(&manifest)?
+    ))
+}
+
+/// Fields that are false say nothing.
+fn without_defaults(mut spec: Value) -> Value {
+    if let Some(fields) = spec.as_object_mut() {
+        fields.retain(|_, value| *value != Value::Bool(false));
+    }
+    spec
+}
+
+/// An object as people want to read it.
+fn tidy(object: &impl serde::Serialize) -> anyhow::Result<Value> {
+    let mut value = serde_json::to_value(object)?;
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_is_a_manifest_below_what_the_planner_says() {
+        let key = ApplicationKey {
+            namespace: "games".into(),
+            name: "badges".into(),
+        };
+        let spec = MigrationSpec {
+            application: "badges".to_owned(),
+            type_: MigrationType::Relocate,
+            from: "alibaba".to_owned(),
+            to: "atos".to_owned(),
+            trigger: MigrationTrigger::Request,
+            reason: "maintenance".to_owned(),
+            requested_by: Some("anna".to_owned()),
+            evacuation: None,
+            ignore_freeze: true,
+            pause: false,
+            abort: false,
+        };
+        assert_eq!(
+            draft(&spec, &key, &Opinion::Passed).unwrap(),
+            "# the planner lets it begin\n\
+             apiVersion: flambeau.dev/v1alpha1\n\
+             kind: Migration\n\
+             metadata:\n  \
+               generateName: badges-relocate-\n  \
+               namespace: games\n\
+             spec:\n  \
+               application: badges\n  \
+               from: alibaba\n  \
+               ignoreFreeze: true\n  \
+               reason: maintenance\n  \
+               requestedBy: anna\n  \
+               to: atos\n  \
+               trigger: Request\n  \
+               type: Relocate\n"
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! The command line.
+
+use crate::hub::Connection;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use jiff::{SignedDuration, Timestamp};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, or nothing to do
+  1    an error: input, connection, anything unexpected
+  2    plan: something is pending; a request: a rule refuses it, and nothing was created or changed
+  3    --wait: the time was over; what was begun goes on
+  4    --wait: it ended, but not as asked: walked back, or aborted
+  5    a permission is missing on the hub
+  130  interrupted from the keyboard; what was begun goes on";
+
+/// What runs where and why, what would happen if, and moves by hand: the
+/// plugin of kubectl for Flambeau.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-flambeau",
+    bin_name = "kubectl flambeau",
+    version,
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which hub.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// No colours; NO_COLOR in the environment says the same.
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// Verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Where applications run, whether that is lawful, whether they serve, what
+    /// moves, and what is stuck and why.
+    Status(Status),
+    /// What would happen now, or if a cluster were lost, or if a policy came
+    /// into force: the operator's own planner on what the hub knows.
+    Plan(Plan),
+    /// Move an application to another cluster, make-before-break.
+    Relocate(Relocate),
+    /// Bring an application up elsewhere because its cluster is lost.
+    Failover(Failover),
+    /// Move an application back to the cluster that it was failed over from.
+    Failback(Failback),
+    /// Move every application off a cluster or a provider.
+    Evacuate(Evacuate),
+    /// Hold a move, or all that an Evacuation has not begun.
+    Pause(Steer),
+    /// Let what was paused go on.
+    Resume(Steer),
+    /// Walk a move back, or a whole Evacuation.
+    Abort(Steer),
+    /// Keep new applications away from a cluster; what runs there stays.
+    Cordon(Cordon),
+    /// Let applications come to a cluster again.
+    Uncordon(Cordon),
+    /// Every move of an application: who, why, when, how long, what was
+    /// measured.
+    History(History),
+    /// A completion script for a shell, or for kubectl's own completion.
+    Completion(Completion),
+    /// Candidates for what is being typed, as kubectl asks for them.
+    #[command(hide = true, name = "__complete")]
+    Complete(Complete),
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For people, with more columns.
+    Wide,
+    /// For machines.
+    Json,
+    /// For machines.
+    Yaml,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Name of the application; all of them without it.
+    pub application: Option<String>,
+    /// Go on showing what changes, step by step, until interrupted.
+    #[arg(short, long)]
+    pub watch: bool,
+    /// How to print.
+    #[arg(short, long, default_value = "table", conflicts_with = "watch")]
+    pub output: Output,
+}
+
+/// Options of `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// As if this cluster were lost; once for each.
+    #[arg(long, value_name = "CLUSTER")]
+    pub without_cluster: Vec<String>,
+    /// As if every cluster of this provider were lost; once for each.
+    #[arg(long, value_name = "PROVIDER")]
+    pub without_provider: Vec<String>,
+    /// As if these manifests were applied, such as a policy not yet signed;
+    /// files or folders, once for each.
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
+    /// As if it were this moment (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+    /// How many planned moves may be under way at once: what the operator was
+    /// started with.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrent_moves: u16,
+    /// How to print.
+    #[arg(short, long, default_value = "table")]
+    pub output: Output,
+}
+
+/// Options of every request that moves something.
+#[derive(Debug, Args)]
+pub struct Request {
+    /// Print what would be made and what the planner says of it; make nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Show the progress and return when it is over.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub wait: bool,
+    /// How long to wait, such as 90s, 10m or 2h; 0 waits for ever.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "30m",
+        requires = "wait"
+    )]
+    pub timeout: SignedDuration,
+    /// Begin although a Freeze is in force: recorded with the request.
+    #[arg(long)]
+    pub ignore_freeze: bool,
+    /// How to print what was made.
+    #[arg(short, long, default_value = "table")]
+    pub output: Output,
+}
+
+/// Options of `relocate`.
+#[derive(Debug, Args)]
+pub struct Relocate {
+    /// Name of the application.
+    pub application: String,
+    /// Cluster to go to.
+    #[arg(long, value_name = "CLUSTER")]
+    pub to: String,
+    /// Why; kept as evidence.
+    #[arg(long, default_value = "relocated by hand")]
+    pub reason: String,
+    /// What else.
+    #[command(flatten)]
+    pub request: Request,
+}
+
+/// Options of `failover`.
+#[derive(Debug, Args)]
+pub struct Failover {
+    /// Name of the application.
+    pub application: String,
+    /// Cluster to go to.
+    #[arg(long, value_name = "CLUSTER")]
+    pub to: String,
+    /// Why; kept as evidence. Required: the former copy is given up.
+    #[arg(long)]
+    pub reason: String,
+    /// What else.
+    #[command(flatten)]
+    pub request: Request,
+}
+
+/// Options of `failback`.
+#[derive(Debug, Args)]
+pub struct Failback {
+    /// Name of the application.
+    pub application: String,
+    /// Why; kept as evidence.
+    #[arg(long, default_value = "failed back by hand")]
+    pub reason: String,
+    /// What else.
+    #[command(flatten)]
+    pub request: Request,
+}
+
+/// Options of `evacuate`.
+#[derive(Debug, Args)]
+pub struct Evacuate {
+    /// What is emptied: cluster/NAME or provider/NAME.
+    #[arg(value_name = "cluster/NAME|provider/NAME")]
+    pub place: String,
+    /// The only clusters to go to, the best first; every lawful one without it.
+    #[arg(long, value_name = "CLUSTER", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// Moves at the same time, within the budget of the fleet.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub max_concurrent: Option<i32>,
+    /// Why; kept as evidence. Required: fewer clusters are left.
+    #[arg(long)]
+    pub reason: String,
+    /// What else.
+    #[command(flatten)]
+    pub request: Request,
+}
+
+/// Options of `pause`, `resume` and `abort`.
+#[derive(Debug, Args)]
+pub struct Steer {
+    /// A Migration, an application that is moving, or evacuation/NAME.
+    #[arg(value_name = "MIGRATION|APPLICATION|evacuation/NAME")]
+    pub target: String,
+    /// Why; kept as an annotation.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Ask the hub whether it could be changed; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Show the progress and return when it is over.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub wait: bool,
+    /// How long to wait, such as 90s, 10m or 2h; 0 waits for ever.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "30m",
+        requires = "wait"
+    )]
+    pub timeout: SignedDuration,
+}
+
+/// Options of `cordon` and `uncordon`.
+#[derive(Debug, Args)]
+pub struct Cordon {
+    /// Name of the MemberCluster.
+    pub cluster: String,
+    /// Why; kept as an annotation.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Ask the hub whether it could be changed; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Options of `history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Name of the application.
+    pub application: String,
+    /// How to print.
+    #[arg(short, long, default_value = "table")]
+    pub output: Output,
+}
+
+/// Options of `completion`.
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// For which shell; kubectl: a program that kubectl's own completion asks,
+    /// to be saved as kubectl_complete-flambeau on the PATH.
+    pub shell: CompletionShell,
+}
+
+/// What asks for completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CompletionShell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+    /// PowerShell
+    Powershell,
+    /// kubectl's own completion
+    Kubectl,
+}
+
+impl CompletionShell {
+    /// The shell, if it is one.
+    pub fn shell(self) -> Option<Shell> {
+        match self {
+            Self::Bash => Some(Shell::Bash),
+            Self::Zsh => Some(Shell::Zsh),
+            Self::Fish => Some(Shell::Fish),
+            Self::Powershell => Some(Shell::PowerShell),
+            Self::Kubectl => None,
+        }
+    }
+}
+
+/// What stands on the line to be completed.
+#[derive(Debug, Args)]
+pub struct Complete {
+    /// Words after `kubectl flambeau`, the last of them unfinished.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_drops_redundancy_needs_a_reason() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("kubectl-flambeau relocate badges --to ovh").is_ok());
+        for line in [
+            "kubectl-flambeau failover badges --to ovh",
+            "kubectl-flambeau evacuate cluster/atos",
+        ] {
+            let refused = parse(line).unwrap_err().to_string();
+            assert!(refused.contains("--reason"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn timeouts_are_written_as_people_do() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        let cli = parse("kubectl-flambeau relocate badges --to ovh --wait --timeout 90s");
+        let Ok(Command::Relocate(relocate)) = cli.map(|cli| cli.command) else {
+            panic!("not understood");
+        };
+        assert_eq!(relocate.request.timeout, SignedDuration::from_secs(90));
+    }
+}
