@@ -13,7 +13,7 @@ GAMES_TARGET := x86_64-unknown-linux-gnu
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: upstream games operator ## Tell the story: a banned provider is emptied under load (KEEP=1 leaves the clusters up)
+demo: upstream games operator ## Tell the story: a ban, a cluster that dies and comes back, all under load (KEEP=1 leaves the clusters up)
 	@cargo build --release $(if $(wildcard target/release/demo),--quiet) --package flambeau-scenarios
 	@target/release/demo
 
@@ -34,7 +34,7 @@ test: upstream games operator ## Pass all tests, against real API servers and re
 
 soak: upstream games operator ## What takes longer than a change should wait: more seeds, more kills, more that goes wrong
 	@SEEDS=200000 cargo test --release --package flambeau-planner --test simulation
-	@SOAK=1 cargo test --package flambeau-scenarios --test whole --test scenarios -- --nocapture
+	@SOAK=1 cargo test --package flambeau-scenarios --test scenarios -- --include-ignored
 
 generate: ## Write the CustomResourceDefinitions from the types
 	@cargo run --quiet --package flambeau-crds --bin crdgen crds/generated
@@ -53,8 +53,8 @@ bench: upstream operator ## Measure speed and memory (target/bench/report.json; 
 test-testbed: upstream games operator ## Crash and recover the testbed itself (takes a running one down)
 	@cargo test --package flambeau-testbed --test whole -- --ignored --nocapture
 
-test-scenarios: upstream games operator ## Try what goes wrong in the world, once (6 minutes; some of it with SCENARIOS=name)
-	@cargo test --package flambeau-scenarios --test scenarios -- $(SCENARIOS)
+test-scenarios: upstream games operator ## Try what goes wrong in the world, once (20 minutes; some of it with SCENARIOS=name)
+	@cargo test --package flambeau-scenarios --test scenarios -- --include-ignored $(SCENARIOS)
 
 testbed:
 	@cargo build $(if $(wildcard $(TESTBED)),--quiet) --package flambeau-testbed

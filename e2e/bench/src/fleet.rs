@@ -16,7 +16,7 @@ use crate::writes::Writes;
 /// A running fleet; it ends with this value.
 pub struct Fleet {
     hub_plane: Arc<ControlPlane>,
-    _member_planes: Vec<ControlPlane>,
+    member_planes: Vec<Option<ControlPlane>>,
     /// Folder of the operator's log.
     pub folder: PathBuf,
     /// A plain client of the hub.
@@ -48,7 +48,7 @@ impl Fleet {
         .await?;
         let fleet = Self {
             hub_plane,
-            _member_planes: member_planes,
+            member_planes: member_planes.into_iter().map(Some).collect(),
             folder,
             hub,
             members,
@@ -80,6 +80,13 @@ impl Fleet {
             self.hub.create(&objects::member(name)).await?;
         }
         self.hub.create(&objects::policy()).await
+    }
+
+    /// Kills every process of a member.
+    pub fn kill(&mut self, member: usize) {
+        if let Some(plane) = self.member_planes.get_mut(member) {
+            drop(plane.take());
+        }
     }
 
     /// Counters of writes on the hub.

@@ -1,10 +1,11 @@
 //! `bench` measures the operator against real API servers, and says how far each figure is from its floor and goal.
 //!
-//! `bench [planning] [idle] [500] [1000]` measures these parts, without arguments all. `BENCH_QUICK=1` makes a short run
+//! `bench [planning] [idle] [500] [1000] [failover]` measures these parts, without arguments all. `BENCH_QUICK=1` makes a short run
 //! of `planning`, `idle` and `many` that shows only that everything works. Exit code: 0 every goal was met, or the run
 //! was short; 2 some were missed; 1 error.
 
 mod api;
+mod failover;
 mod fleet;
 mod idle;
 mod many;
@@ -25,7 +26,7 @@ use many::Goals;
 use report::{Goal, Report};
 
 /// Parts that can be asked for one by one, as arguments.
-const PARTS: [&str; 5] = ["planning", "idle", "many", "500", "1000"];
+const PARTS: [&str; 6] = ["planning", "idle", "many", "500", "1000", "failover"];
 
 /// When the run began, for progress.
 static BEGUN: OnceLock<Instant> = OnceLock::new();
@@ -96,6 +97,9 @@ async fn run() -> Result<usize> {
             ..free
         };
         many::measure(&mut report, 1000, &goals, true).await?;
+    }
+    if !quick && asked("failover") {
+        failover::measure(&mut report, 100, Goal::AtMost(15.0)).await?;
     }
     report
         .run

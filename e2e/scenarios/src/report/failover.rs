@@ -81,9 +81,7 @@ pub(super) fn judge(
                 .map(|(loss, migration)| measured(loss, application, migration)),
         );
     }
-    judged
-        .failovers
-        .sort_by(|one, other| one.lost.cmp(&other.lost));
+    judged.failovers.sort_by_key(|failover| failover.lost);
     judged
 }
 

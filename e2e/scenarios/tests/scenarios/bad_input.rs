@@ -5,7 +5,11 @@ use flambeau_crds::Sensitivity;
 use flambeau_scenarios::fleet;
 use serde_json::{Value, json};
 
-use crate::world::{Counted, World, kubeconfig, until};
+use crate::{
+    load::Counted,
+    wait::{kubeconfig, until},
+    world::World,
+};
 
 fn medal_kind() -> Value {
     json!({

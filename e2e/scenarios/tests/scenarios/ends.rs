@@ -7,7 +7,7 @@ use flambeau_crds::{
 };
 use serde_json::json;
 
-use crate::world::{Counted, World, until};
+use crate::{load::Counted, wait::until, world::World};
 
 /// Deleted while requests go over: nothing is left anywhere.
 pub fn deleted_in_the_middle(world: &World) -> Result<Counted> {

@@ -9,9 +9,16 @@ use flambeau_crds::{
 };
 use flambeau_games::Application;
 use flambeau_testbed::{command::run, process::recorded};
+use jiff::Timestamp;
 use serde_json::json;
 
-use crate::world::{Counted, Played, World, until};
+use crate::{
+    load::Counted,
+    lost::LIMIT,
+    stage::Played,
+    wait::until,
+    world::{World, soak},
+};
 
 /// The hub's API server is silent for a while in the middle of a move: requests do not mind, and the move goes on.
 pub fn hub_silent(world: &World) -> Result<Counted> {
@@ -79,6 +86,90 @@ pub fn at_every_step(world: &World) -> Result<Counted> {
         );
     }
     Ok(counted.note(format!("killed at {killed:?}")))
+}
+
+/// Kills the operator with SIGKILL at every step of failovers, and once before a cluster is lost, and starts it again each
+/// time. The application ends at one place, whole, and nothing is left where it was.
+pub fn at_every_step_of_a_failover(world: &World) -> Result<Counted> {
+    use MigrationStep::{Drain, Preflight, Prepare, Ready, Retire, Shift, Soak, Sync};
+    /// Every death costs the time until the next process may write.
+    const EVERY_DEATH: Duration = Duration::from_secs(30);
+    let stage = world.stage("killed-failover")?;
+    let played = stage.play(
+        stage.asked(Sensitivity::Public, &["alibaba", "atos"]),
+        |_| {},
+    )?;
+    let load = played.load()?;
+    // Without a step: the operator is dead when the cluster is lost. Neighbours are apart where they are short.
+    let walks: &[&[MigrationStep]] = if soak() {
+        &[
+            &[],
+            &[Preflight],
+            &[Prepare],
+            &[Ready],
+            &[Sync],
+            &[Shift],
+            &[Soak],
+            &[Drain],
+            &[Retire],
+        ]
+    } else {
+        &[
+            &[],
+            &[Preflight, Ready, Soak, Retire],
+            &[Prepare, Shift, Drain],
+        ]
+    };
+    let (mut from, mut to) = ("alibaba", "atos");
+    let (mut losses, mut deaths) = (Vec::new(), Vec::new());
+    for steps in walks {
+        let before = played.moves()?.len();
+        losses.push(Timestamp::now());
+        if steps.is_empty() {
+            world.testbed.kill_operator()?;
+            world.member(from).cut_link()?;
+            world.testbed.start_operator()?;
+        } else {
+            world.member(from).cut_link()?;
+        }
+        for step in *steps {
+            let name = nth_move(&played, before)?;
+            played.reaches(&name, *step)?;
+            world.testbed.kill_operator()?;
+            deaths.extend(played.step(&name)?);
+            world.testbed.start_operator()?;
+        }
+        let name = nth_move(&played, before)?;
+        played.ends(&name, MigrationOutcome::Completed)?;
+        played.serves_at(to, from)?;
+        played.whole_at(to)?;
+        world.member(from).restore_link()?;
+        played.nothing_at(from)?;
+        played.rests_at(to)?;
+        let made = played.moves()?.len() - before;
+        ensure!(made == 1, "one loss set off {made} moves");
+        world.trusted(from)?;
+        (from, to) = (to, from);
+    }
+    let limit = LIMIT + 4 * EVERY_DEATH;
+    let (counted, _) = load.ends_after_loss(&[played.name()], &losses, limit)?;
+    Ok(counted.note(format!("killed at {deaths:?}")))
+}
+
+/// The name of the application's move of that number, once there is one.
+fn nth_move(played: &Played<'_>, number: usize) -> Result<String> {
+    let mut name = None;
+    until("a move begins", || {
+        name = played
+            .moves()?
+            .into_iter()
+            .nth(number)
+            .and_then(|found| found.metadata.name);
+        Ok(name
+            .is_none()
+            .then(|| played.status().unwrap_or_default().next.unwrap_or_default()))
+    })?;
+    name.context("a Migration has a name")
 }
 
 /// One move, with the operator killed at each of the steps; returns the steps that were recorded at its deaths.

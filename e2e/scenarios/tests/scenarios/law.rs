@@ -7,7 +7,7 @@ use flambeau_crds::{
 };
 use serde_json::json;
 
-use crate::world::{Counted, World, metric};
+use crate::{load::Counted, wait::metric, world::World};
 
 /// No cluster is lawful: the application stays, serves and says so; it moves by itself once one is.
 pub fn no_lawful_target(world: &World) -> Result<Counted> {

@@ -7,7 +7,7 @@ use flambeau_crds::{
 };
 use serde_json::json;
 
-use crate::world::{Counted, World, until};
+use crate::{load::Counted, wait::until, world::World};
 
 /// Changes the settings in an application's ConfigMap.
 fn set(object: &mut GamesApplication, settings: &[(&str, &str)]) {
