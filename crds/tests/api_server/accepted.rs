@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
-use flambeau_crds::{CloudProvider, GamesApplication, MemberCluster, Migration, SovereigntyPolicy};
+use anyhow::{Context, Result, bail, ensure};
+use flambeau_crds::{
+    CloudProvider, Evacuation, Freeze, GamesApplication, MemberCluster, Migration,
+    SovereigntyPolicy,
+};
 use libtest_mimic::Trial;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -51,6 +54,16 @@ pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
         cluster,
         "accepted::GamesApplication::with_the_default_pace",
         default_pace,
+    ));
+    trials.push(trial(
+        cluster,
+        "accepted::GamesApplication::with_the_default_failover",
+        default_failover,
+    ));
+    trials.push(trial(
+        cluster,
+        "accepted::Evacuation::paused_resumed_and_aborted",
+        evacuation_steered,
     ));
     trials.push(trial(
         cluster,
@@ -103,6 +116,59 @@ fn legal() -> Vec<Case> {
             "MemberCluster",
             "named with 63 characters",
             vec![("/metadata/name", json!("p".repeat(63)))],
+        ),
+        (
+            "MemberCluster",
+            "with room for half a processor and no limit of memory",
+            vec![("/spec/capacity", json!({ "cpu": "500m" }))],
+        ),
+        (
+            "MemberCluster",
+            "with no room at all, that need not prove itself",
+            vec![
+                ("/spec/capacity", json!({ "cpu": "0", "memory": "0" })),
+                ("/spec/health/recoveredAfterSeconds", json!(0)),
+            ],
+        ),
+        (
+            "Evacuation",
+            "of a provider",
+            vec![
+                ("/spec/cluster", Value::Null),
+                ("/spec/provider", json!("an-operator")),
+            ],
+        ),
+        (
+            "Evacuation",
+            "as large as it can be",
+            vec![
+                ("/spec/to", names(64)),
+                ("/spec/requestedBy", json!("u".repeat(253))),
+                ("/spec/reason", json!("r".repeat(1024))),
+            ],
+        ),
+        (
+            "Freeze",
+            "as large as it can be",
+            vec![("/spec/namespaces", names(64))],
+        ),
+        (
+            "Freeze",
+            "of one second",
+            vec![("/spec/until", json!("2030-07-26T16:00:01Z"))],
+        ),
+        (
+            "Migration",
+            "part of an Evacuation across a Freeze",
+            vec![
+                ("/spec/trigger", json!("Evacuation")),
+                ("/spec/evacuation", json!("paris")),
+                (
+                    "/spec/requestedBy",
+                    json!("system:serviceaccount:games:sre"),
+                ),
+                ("/spec/ignoreFreeze", json!(true)),
+            ],
         ),
         (
             "SovereigntyPolicy",
@@ -158,6 +224,17 @@ fn applications() -> Vec<Case> {
     let service = json!({ "name": "web", "port": 65535 });
     let label = "a".repeat(63);
     vec![
+        (
+            KIND,
+            "with a warm standby of nothing that fails over and back at once",
+            vec![
+                (
+                    "/spec/failover",
+                    json!({ "standby": "Warm", "standbyReplicas": 0, "cooldownSeconds": 0, "failback": "Automatic", "failbackAfterSeconds": 1 }),
+                ),
+                ("/spec/objectives/recoveryTimeSeconds", json!(1)),
+            ],
+        ),
         (
             KIND,
             "named with 52 characters",
@@ -264,7 +341,10 @@ fn every_example(cluster: &Cluster) -> Result<()> {
             "MemberCluster" => read_and_write::<MemberCluster>(&stored)?,
             "SovereigntyPolicy" => read_and_write::<SovereigntyPolicy>(&stored)?,
             "GamesApplication" => read_and_write::<GamesApplication>(&stored)?,
-            _ => read_and_write::<Migration>(&stored)?,
+            "Migration" => read_and_write::<Migration>(&stored)?,
+            "Evacuation" => read_and_write::<Evacuation>(&stored)?,
+            "Freeze" => read_and_write::<Freeze>(&stored)?,
+            other => bail!("{other} is not read by any type"),
         };
         ensure!(
             spec == stored["spec"],
@@ -318,6 +398,44 @@ fn default_pace(cluster: &Cluster) -> Result<()> {
         "{:?}",
         stored.spec.migration
     );
+    Ok(())
+}
+
+/// The same for what happens when a cluster is lost.
+fn default_failover(cluster: &Cluster) -> Result<()> {
+    let mut application = smallest("GamesApplication");
+    set(
+        &mut application,
+        "/metadata/name",
+        json!("default-failover"),
+    );
+    set(&mut application, "/spec/failover", json!({}));
+    let stored: GamesApplication = serde_json::from_value(cluster.apply(&application)?)?;
+    ensure!(
+        stored.spec.failover == Some(Default::default()),
+        "{:?}",
+        stored.spec.failover
+    );
+    Ok(())
+}
+
+fn evacuation_steered(cluster: &Cluster) -> Result<()> {
+    let mut evacuation = smallest("Evacuation");
+    set(&mut evacuation, "/metadata/name", json!("steered"));
+    cluster.apply(&evacuation)?;
+    for (field, value) in [
+        ("pause", true),
+        ("pause", false),
+        ("ignoreFreeze", true),
+        ("abort", true),
+    ] {
+        set(&mut evacuation, &format!("/spec/{field}"), json!(value));
+        let stored = cluster.apply(&evacuation)?;
+        ensure!(
+            stored["spec"][field] == json!(value),
+            "{field} is not {value}"
+        );
+    }
     Ok(())
 }
 

@@ -61,7 +61,9 @@ fn established(cluster: &Cluster) -> Result<()> {
 }
 
 fn short_names(cluster: &Cluster) -> Result<()> {
-    for short_name in ["cprov", "member", "sovpol", "gapp", "mig", "flambeau"] {
+    for short_name in [
+        "cprov", "member", "sovpol", "gapp", "mig", "evac", "freezes", "flambeau",
+    ] {
         cluster.kubectl(&["get", short_name])?;
     }
     Ok(())

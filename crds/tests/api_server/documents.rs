@@ -48,6 +48,12 @@ pub fn smallest(kind: &str) -> Value {
             "trigger": "Request",
             "reason": "maintenance",
         }),
+        "Evacuation" => json!({ "cluster": "paris-1", "reason": "maintenance" }),
+        "Freeze" => json!({
+            "from": "2030-07-26T16:00:00Z",
+            "until": "2030-07-26T23:00:00Z",
+            "reason": "ceremony",
+        }),
         other => unreachable!("{other} is no kind of Flambeau"),
     };
     json!({

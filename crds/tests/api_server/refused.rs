@@ -61,6 +61,11 @@ pub fn trials(cluster: &Arc<SharedCluster>) -> Result<Vec<Trial>> {
     ));
     trials.push(trial(
         cluster,
+        "refused::Evacuation::changed_or_abort_taken_back",
+        evacuation_changed,
+    ));
+    trials.push(trial(
+        cluster,
         "refused::GamesApplication::beyond_what_etcd_takes",
         too_large,
     ));
@@ -89,7 +94,9 @@ fn migration_changed(cluster: &Cluster) -> Result<()> {
         ("from", "paris-3"),
         ("to", "paris-3"),
         ("trigger", "Policy"),
+        ("type", "Failover"),
         ("reason", "another"),
+        ("evacuation", "another"),
     ] {
         let mut changed = migration.clone();
         set(&mut changed, &format!("/spec/{field}"), json!(value));
@@ -97,6 +104,51 @@ fn migration_changed(cluster: &Cluster) -> Result<()> {
             cluster.apply(&changed).map(drop),
             &format!("spec.{field}"),
             "is immutable: abort this Migration and create a new one instead",
+        )?;
+    }
+    for (field, value, says) in [
+        ("ignoreFreeze", json!(true), "is immutable"),
+        (
+            "requestedBy",
+            json!("mallory"),
+            "is immutable: it says who asked",
+        ),
+    ] {
+        let mut changed = migration.clone();
+        set(&mut changed, &format!("/spec/{field}"), value);
+        expect_refusal(
+            cluster.apply(&changed).map(drop),
+            &format!("spec.{field}"),
+            says,
+        )?;
+    }
+    Ok(())
+}
+
+/// What an Evacuation empties cannot change, nor its abort be taken back.
+fn evacuation_changed(cluster: &Cluster) -> Result<()> {
+    const IMMUTABLE: &str = "is immutable: abort this Evacuation and create a new one instead";
+    let mut evacuation = smallest("Evacuation");
+    set(&mut evacuation, "/metadata/name", json!("unchangeable"));
+    set(&mut evacuation, "/spec/abort", json!(true));
+    cluster.apply(&evacuation)?;
+    for (field, value, says) in [
+        ("cluster", json!("paris-2"), IMMUTABLE),
+        ("provider", json!("paris"), IMMUTABLE),
+        ("abort", json!(false), "an abort cannot be taken back"),
+    ] {
+        let mut changed = evacuation.clone();
+        if let Some(spec) = changed["spec"]
+            .as_object_mut()
+            .filter(|_| field == "provider")
+        {
+            spec.remove("cluster");
+        }
+        set(&mut changed, &format!("/spec/{field}"), value);
+        expect_refusal(
+            cluster.apply(&changed).map(drop),
+            &format!("spec.{field}"),
+            says,
         )?;
     }
     Ok(())

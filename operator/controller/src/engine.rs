@@ -9,6 +9,7 @@ use crate::{
     members::Members,
     metrics::Metrics,
     report,
+    service::{self, Services},
     work::Due,
     world,
 };
@@ -33,6 +34,7 @@ pub struct Engine<E> {
     hub: Hub,
     members: Members,
     edge: E,
+    services: Services,
     settings: Settings,
     dirty: Dirty,
     actor: Actor<E>,
@@ -42,7 +44,7 @@ pub struct Engine<E> {
 }
 
 impl<E: Edge> Engine<E> {
-    /// A loop that has not begun.
+    /// A loop that has not begun. Needs a Tokio runtime.
     pub fn new(
         hub: Hub,
         members: Members,
@@ -52,11 +54,19 @@ impl<E: Edge> Engine<E> {
         writes: HubWrites,
         metrics: Metrics,
     ) -> Self {
-        let actor = Actor::new(hub.clone(), members.clone(), edge.clone(), writes);
+        let actor = Actor::new(
+            hub.clone(),
+            members.clone(),
+            edge.clone(),
+            writes,
+            metrics.clone(),
+        );
+        let services = Services::start(members.clone(), edge.clone(), dirty.clone());
         Self {
             hub,
             members,
             edge,
+            services,
             settings,
             dirty,
             actor,
@@ -142,10 +152,12 @@ impl<E: Edge> Engine<E> {
             &self.hub,
             &self.members,
             &self.edge,
+            &self.services,
             &self.lanes,
             &self.settings,
         );
         self.edge.watch_requests(world::moving(&snapshot));
+        self.services.watch(service::copies(&snapshot));
         let plan = plan(&snapshot, now);
         let due = Due {
             hub: &self.hub,

@@ -31,6 +31,10 @@ pub enum Lane {
     Cluster(Name),
     /// Status of a SovereigntyPolicy.
     Policy(Name),
+    /// Status of an Evacuation.
+    Evacuation(Name),
+    /// Status of a Freeze.
+    Freeze(Name),
 }
 
 #[derive(Debug, Default)]

@@ -1,23 +1,25 @@
-//! Report: status of providers, clusters and policies, from plan and caches.
+//! Report: status of everything that is not an application or a move, from
+//! plan and caches.
+
+mod cluster;
+mod operations;
 
 use crate::{
     act::{Actor, Finalizer, Work},
-    convert::make_condition,
+    convert::{self, make_condition},
     edge::Edge,
-    hub::{ClusterEntry, Hub, PolicyEntry, ProviderEntry},
+    hub::{Hub, PolicyEntry, ProviderEntry},
     members::Members,
 };
-use flambeau_crds::{
-    CloudProviderStatus, MemberClusterStatus, SovereigntyPolicyStatus,
-    cluster::{KindReference, PendingErasure},
-};
+use flambeau_crds::{CloudProviderStatus, SovereigntyPolicyStatus, cluster::PendingErasure};
 use flambeau_planner::{
     Plan, Reason,
     fleet::PolicyPlan,
-    model::{ApplicationKey, Cluster, Name, Reach, Role, Snapshot},
+    model::{ApplicationKey, Name, Reach, Role, Snapshot},
+    status::Truth,
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is due on the hub for everything that is not an application.
@@ -31,7 +33,7 @@ pub fn facts<E: Edge>(
 ) -> Vec<Work> {
     let mut work = Vec::new();
     let used = used_clusters(snapshot);
-    let stuck = stuck_erasures(snapshot);
+    let stuck = stuck_erasures(hub, snapshot);
     hub.providers.read(|entries| {
         for (key, entry) in entries {
             work.extend(provider(key, entry, snapshot, now));
@@ -45,18 +47,19 @@ pub fn facts<E: Edge>(
                 .iter()
                 .flat_map(|status| status.pending_erasures.clone());
             let mut pending: Vec<PendingErasure> = before
-                .filter(|erasure| !actor.saw_erased(&key.name, &erasure_key(erasure)))
+                .filter(|erasure| !actor.saw_erased(&key.name, &convert::erasure_key(erasure)))
                 .collect();
             pending.extend(stuck.get(&key.name).into_iter().flatten().cloned());
             pending.sort();
-            pending.dedup_by(|one, other| erasure_key(one) == erasure_key(other));
-            let observation = Observation {
+            pending.dedup_by(|one, other| convert::erasure_key(one) == convert::erasure_key(other));
+            let observation = cluster::Observation {
                 version: members.version(&key.name),
                 applications: plan.load.get(&key.name).copied().unwrap_or(0),
+                requested: plan.requested.get(&key.name).copied().unwrap_or_default(),
                 in_use: used.contains(&key.name),
                 pending,
             };
-            work.extend(cluster(key, entry, snapshot, observation, now));
+            work.extend(cluster::status(key, entry, snapshot, observation, now));
         }
     });
     hub.policies.read(|entries| {
@@ -70,6 +73,8 @@ pub fn facts<E: Edge>(
             }
         }
     });
+    work.extend(operations::evacuations(hub, plan, now));
+    work.extend(operations::freezes(hub, plan, now));
     work
 }
 
@@ -84,9 +89,13 @@ fn finalizer(protected: bool, deleting: bool, in_use: bool) -> Finalizer {
 /// A condition without its object's past.
 struct Draft<'a> {
     type_: &'a str,
-    truth: bool,
+    truth: Truth,
     reason: Reason,
     message: String,
+}
+
+fn truth(holds: bool) -> Truth {
+    if holds { Truth::True } else { Truth::False }
 }
 
 fn finish(
@@ -98,7 +107,11 @@ fn finish(
     drafts
         .into_iter()
         .map(|draft| {
-            let truth = if draft.truth { "True" } else { "False" };
+            let truth = match draft.truth {
+                Truth::True => "True",
+                Truth::False => "False",
+                Truth::Unknown => "Unknown",
+            };
             make_condition(
                 before,
                 draft.type_,
@@ -153,13 +166,13 @@ fn provider(
     let drafts = vec![
         Draft {
             type_: "Ready",
-            truth: ready,
+            truth: truth(ready),
             reason,
             message: message.clone(),
         },
         Draft {
             type_: "Stalled",
-            truth: !ready,
+            truth: truth(!ready),
             reason,
             message,
         },
@@ -172,7 +185,7 @@ fn provider(
         conditions: finish(drafts, &before.conditions, entry.meta.generation, now),
     };
     let finalizer = finalizer(
-        entry.meta.protected,
+        entry.meta.protected(),
         entry.meta.deleting,
         !clusters.is_empty(),
     );
@@ -208,13 +221,18 @@ fn used_clusters(snapshot: &Snapshot) -> BTreeSet<Name> {
 
 /// Copies of applications that are being deleted, on clusters that do not
 /// answer: the cluster remembers them, so that the application may go.
-fn stuck_erasures(snapshot: &Snapshot) -> BTreeMap<Name, Vec<PendingErasure>> {
+fn stuck_erasures(hub: &Hub, snapshot: &Snapshot) -> BTreeMap<Name, Vec<PendingErasure>> {
     let mut stuck: BTreeMap<Name, Vec<PendingErasure>> = BTreeMap::new();
     for application in snapshot
         .applications
         .iter()
         .filter(|application| application.deleting)
     {
+        let entry = hub.applications.get(&application.spec.key);
+        let kinds = entry.map_or_else(
+            || application.spec.kinds.clone(),
+            |entry| (*entry.kinds).clone(),
+        );
         for placement in application
             .record
             .placements
@@ -230,15 +248,7 @@ fn stuck_erasures(snapshot: &Snapshot) -> BTreeMap<Name, Vec<PendingErasure>> {
                 .push(PendingErasure {
                     namespace: application.spec.key.namespace.to_string(),
                     application: application.spec.key.name.to_string(),
-                    kinds: application
-                        .spec
-                        .kinds
-                        .iter()
-                        .map(|kind| KindReference {
-                            api_version: kind.api_version.to_string(),
-                            kind: kind.kind.to_string(),
-                        })
-                        .collect(),
+                    kinds: kinds.iter().map(convert::kind_reference).collect(),
                 });
         }
     }
@@ -253,137 +263,6 @@ pub fn unreachable(snapshot: &Snapshot, cluster: &str) -> bool {
             Reach::Unreachable { .. } | Reach::Misconfigured { .. }
         )
     })
-}
-
-/// What is known of a cluster beyond its object.
-struct Observation {
-    version: Option<String>,
-    applications: usize,
-    in_use: bool,
-    pending: Vec<PendingErasure>,
-}
-
-fn cluster(
-    key: &ApplicationKey,
-    entry: &ClusterEntry,
-    snapshot: &Snapshot,
-    observation: Observation,
-    now: Timestamp,
-) -> Option<Work> {
-    let before = entry.object.status.clone().unwrap_or_default();
-    let observed = snapshot.clusters.get(&key.name)?;
-    let finalizer = finalizer(
-        entry.meta.protected,
-        entry.meta.deleting,
-        observation.in_use,
-    );
-    let pending_changed = observation.pending != before.pending_erasures;
-    // A cluster that was not observed yet keeps its last report.
-    if observed.reach == Reach::NotObserved && finalizer == Finalizer::Leave && !pending_changed {
-        return None;
-    }
-    let status = MemberClusterStatus {
-        observed_generation: entry.meta.generation,
-        kubernetes_version: observation.version.or(before.kubernetes_version.clone()),
-        unreachable_since: match &observed.reach {
-            Reach::Unreachable { since } => Some(Time(*since)),
-            _ => None,
-        },
-        applications: i32::try_from(observation.applications).unwrap_or(i32::MAX),
-        conditions: finish(
-            cluster_conditions(entry, observed, snapshot, observation.in_use),
-            &before.conditions,
-            entry.meta.generation,
-            now,
-        ),
-        pending_erasures: observation.pending,
-    };
-    let status = (!same_cluster_status(&status, &before)).then(|| Box::new(status));
-    (status.is_some() || finalizer != Finalizer::Leave).then(|| Work::Cluster {
-        key: key.clone(),
-        meta: entry.meta.clone(),
-        finalizer,
-        status,
-    })
-}
-
-fn cluster_conditions(
-    entry: &ClusterEntry,
-    observed: &Cluster,
-    snapshot: &Snapshot,
-    in_use: bool,
-) -> Vec<Draft<'static>> {
-    let (ready, reason, message) = match &observed.reach {
-        Reach::NotObserved => (
-            false,
-            Reason::ClusterNotObserved,
-            "the cluster was not asked yet".to_owned(),
-        ),
-        Reach::Reachable => (true, Reason::ClusterReachable, String::new()),
-        Reach::Unreachable { .. } => (
-            false,
-            Reason::ClusterUnreachable,
-            "no answer comes from the API server".to_owned(),
-        ),
-        Reach::Misconfigured { message } => (false, Reason::ClusterMisconfigured, message.clone()),
-    };
-    let provider_known = snapshot.providers.contains_key(&observed.provider);
-    let (stalled, stalled_reason, stalled_message) = if entry.meta.deleting && in_use {
-        let note =
-            "deletion waits: applications still have copies here; move them away, or delete them";
-        (true, Reason::InUse, note.to_owned())
-    } else if !provider_known {
-        let note = format!(
-            "spec.provider: no CloudProvider {} exists: create it, or name another",
-            observed.provider
-        );
-        (true, Reason::ProviderUnknown, note)
-    } else if reason == Reason::ClusterMisconfigured {
-        (true, reason, message.clone())
-    } else {
-        (false, Reason::Settled, String::new())
-    };
-    vec![
-        Draft {
-            type_: "Ready",
-            truth: ready,
-            reason,
-            message,
-        },
-        Draft {
-            type_: "Reconciling",
-            truth: !ready && !stalled,
-            reason,
-            message: String::new(),
-        },
-        Draft {
-            type_: "Stalled",
-            truth: stalled,
-            reason: stalled_reason,
-            message: stalled_message,
-        },
-    ]
-}
-
-/// `metav1.Time` keeps whole seconds: what was stored reads back shorter.
-fn same_cluster_status(one: &MemberClusterStatus, other: &MemberClusterStatus) -> bool {
-    let second = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second());
-    second(&one.unreachable_since) == second(&other.unreachable_since)
-        && MemberClusterStatus {
-            unreachable_since: None,
-            ..one.clone()
-        } == MemberClusterStatus {
-            unreachable_since: None,
-            ..other.clone()
-        }
-}
-
-/// The application of a pending erasure.
-pub fn erasure_key(erasure: &PendingErasure) -> ApplicationKey {
-    ApplicationKey {
-        namespace: erasure.namespace.as_str().into(),
-        name: erasure.application.as_str().into(),
-    }
 }
 
 fn policy(
@@ -424,19 +303,19 @@ fn policy(
     let drafts = vec![
         Draft {
             type_: "InForce",
-            truth: in_force.0,
+            truth: truth(in_force.0),
             reason: in_force.1,
             message: in_force.2,
         },
         Draft {
             type_: "Ready",
-            truth: !stalled,
+            truth: truth(!stalled),
             reason,
             message: message.clone(),
         },
         Draft {
             type_: "Stalled",
-            truth: stalled,
+            truth: truth(stalled),
             reason,
             message,
         },

@@ -51,6 +51,14 @@ pub struct Run {
     /// How many moves may be under way at once in the whole fleet.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     concurrent_moves: u16,
+    /// How many failovers may write their targets at once in the whole fleet;
+    /// those that wait for workloads to get ready do not count.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrent_failovers: u16,
+    /// Members that stop answering within this many seconds of each other vanish
+    /// together: when more than half do, nothing moves by itself.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(i64).range(1..=3600))]
+    hub_window_seconds: i64,
     /// Seconds for which a target is avoided after a failed move; doubles
     /// with each further one, up to 10 minutes.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=600))]
@@ -138,6 +146,8 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
     };
     let settings = Settings {
         concurrent_moves: usize::from(run.concurrent_moves),
+        concurrent_failovers: usize::from(run.concurrent_failovers),
+        hub_window: SignedDuration::from_secs(run.hub_window_seconds),
         retry_backoff: SignedDuration::from_secs(run.retry_backoff_seconds),
         ..Settings::default()
     };

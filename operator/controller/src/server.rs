@@ -16,8 +16,8 @@ struct Shared {
     registry: Arc<Registry>,
 }
 
-/// Serves `/healthz` (the process answers), `/readyz` (the hub was listed)
-/// and `/metrics` until asked to stop.
+/// Serves `/healthz` (the process answers), `/readyz` (the hub was listed, or
+/// which definitions are missing there) and `/metrics` until asked to stop.
 ///
 /// # Errors
 /// When the address cannot be listened on.
@@ -48,13 +48,18 @@ pub async fn serve(
 
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     if shared.hub.synced() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the hub was not listed yet\n",
-        )
+        return (StatusCode::OK, "ok\n".to_owned());
     }
+    let missing = shared.hub.missing.names();
+    let why = if missing.is_empty() {
+        "the hub was not listed yet\n".to_owned()
+    } else {
+        format!(
+            "CustomResourceDefinitions are missing on the hub, apply those of this version: {}\n",
+            missing.join(", ")
+        )
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {

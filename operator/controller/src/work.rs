@@ -1,29 +1,24 @@
 //! What is due: the plan held against what is stored and observed. Pure but
 //! for reads of the caches.
 
+mod moves;
+
 use crate::{
-    act::{Actor, Finalizer, Work, tell_application, tell_migration},
+    act::{Actor, Finalizer, Happening, Work, tell_application, tell_begin, tell_left_behind},
     convert,
     edge::Edge,
-    hub::{ApplicationEntry, Hub, MigrationEntry},
-    members::Members,
+    hub::{ApplicationEntry, Hub},
+    members::{Erasure, Members},
     report,
 };
-use flambeau_crds::{
-    APPLICATION_LABEL, Migration, MigrationSpec,
-    migration::{MigrationTrigger, MigrationType},
-};
+use flambeau_crds::GamesApplicationStatus;
 use flambeau_planner::{
     ApplicationPlan, Plan,
     desired::Copy,
-    fleet::Decision,
-    migration,
-    model::{Application, ApplicationKey, Kind, MigrationRecord, Name, Role, Snapshot},
+    model::{Application, ApplicationKey, Kind, Name, Role, Snapshot},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource, api::ObjectMeta};
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Instant};
 
 /// What work is derived from.
 pub struct Due<'a, E> {
@@ -46,20 +41,19 @@ pub struct Due<'a, E> {
 }
 
 impl<E: Edge> Due<'_, E> {
-    /// Everything that is due for applications and their moves.
+    /// Everything that is due for applications and their moves, critical
+    /// applications first.
     pub fn applications(&self) -> Vec<Work> {
         let mut work = Vec::new();
+        let applications = self.snapshot.applications.iter();
+        let mut planned: Vec<_> = applications.zip(&self.plan.applications).collect();
+        planned.sort_by_key(|(application, _)| Reverse(application.spec.criticality));
         self.hub.applications.read(|entries| {
-            for (application, planned) in self
-                .snapshot
-                .applications
-                .iter()
-                .zip(&self.plan.applications)
-            {
+            for (application, planned) in planned {
                 if let Some(entry) = entries.get(&planned.key) {
                     work.extend(self.record(entry, application, planned));
                     // Nothing is acted on before the finalizer guards it.
-                    if entry.meta.protected {
+                    if entry.meta.protected() {
                         self.copies(entry, application, planned, &mut work);
                         work.extend(self.edge(entry, application, planned));
                     }
@@ -76,24 +70,12 @@ impl<E: Edge> Due<'_, E> {
         application: &Application,
         planned: &ApplicationPlan,
     ) -> Option<Work> {
-        let finalizer = match (application.deleting, entry.meta.protected) {
+        let finalizer = match (application.deleting, entry.meta.protected()) {
             (false, false) => Finalizer::Protect,
             (true, true) if self.may_go(application, planned) => Finalizer::Release,
             _ => Finalizer::Leave,
         };
-        let moving_to = application
-            .current_move()
-            .map(|migration| migration.to.to_string());
-        let status = planned.report.then(|| {
-            convert::application_status(
-                planned,
-                &entry.status,
-                entry.meta.generation,
-                moving_to,
-                self.now,
-            )
-        });
-        let status = status.filter(|status| {
+        let status = self.status(entry, application, planned).filter(|status| {
             let reports = &self.actor.reports;
             reports.due(&planned.key, &entry.status, status, self.at)
         });
@@ -101,10 +83,18 @@ impl<E: Edge> Due<'_, E> {
         if status.is_none() && begin.is_none() && finalizer == Finalizer::Leave {
             return None;
         }
-        let happenings = status
+        let (key, uid) = (&planned.key, &entry.meta.uid);
+        let mut happenings = status
             .as_ref()
-            .map(|status| tell_application(&planned.key, &entry.meta.uid, &entry.status, status))
+            .map(|status| tell_application(key, uid, &entry.status, status))
             .unwrap_or_default();
+        if status.is_some() {
+            happenings.extend(self.left_behind(entry, application, planned));
+        }
+        happenings.extend(begin.iter().map(|migration| {
+            let name = migration.metadata.name.as_deref().unwrap_or_default();
+            tell_begin(key, uid, name, &migration.spec)
+        }));
         Some(Work::Application {
             key: planned.key.clone(),
             meta: entry.meta.clone(),
@@ -113,6 +103,53 @@ impl<E: Edge> Due<'_, E> {
             begin,
             happenings,
         })
+    }
+
+    /// What the plan asks to report. While too little is observed, the last
+    /// report stands, but for the kinds of what is about to be written.
+    fn status(
+        &self,
+        entry: &ApplicationEntry,
+        application: &Application,
+        planned: &ApplicationPlan,
+    ) -> Option<GamesApplicationStatus> {
+        if planned.report {
+            let moving_to = application
+                .current_move()
+                .map(|migration| migration.to.to_string());
+            return Some(convert::application_status(
+                planned,
+                &entry.status,
+                &entry.kinds,
+                entry.meta.generation,
+                moving_to,
+                self.now,
+            ));
+        }
+        let placed = !entry.record.placements.is_empty();
+        (placed && !entry.kinds_stored).then(|| GamesApplicationStatus {
+            kinds: entry.kinds.iter().map(convert::kind_reference).collect(),
+            ..(*entry.status).clone()
+        })
+    }
+
+    /// Copies that were to be erased and are forgotten, because their cluster
+    /// is not part of the fleet any more.
+    fn left_behind(
+        &self,
+        entry: &ApplicationEntry,
+        application: &Application,
+        planned: &ApplicationPlan,
+    ) -> Vec<Happening> {
+        let placements = application.record.placements.iter();
+        let forgotten = placements.filter(|placement| {
+            placement.role == Role::Retiring
+                && planned.record.on(&placement.cluster).is_none()
+                && !self.snapshot.clusters.contains_key(&placement.cluster)
+        });
+        forgotten
+            .map(|placement| tell_left_behind(&planned.key, &entry.meta.uid, &placement.cluster))
+            .collect()
     }
 
     /// An application that is being deleted goes when its moves are over, lest
@@ -131,7 +168,7 @@ impl<E: Edge> Due<'_, E> {
                         .status
                         .iter()
                         .flat_map(|status| &status.pending_erasures)
-                        .any(|erasure| report::erasure_key(erasure) == planned.key)
+                        .any(|erasure| convert::erasure_key(erasure) == planned.key)
             })
         };
         let gone = planned
@@ -141,54 +178,6 @@ impl<E: Edge> Due<'_, E> {
             .all(|placement| remembered(&placement.cluster));
         let routed = self.edge.present(&planned.key);
         gone && !routed && application.migrations.is_empty()
-    }
-
-    fn begin(&self, entry: &ApplicationEntry, planned: &ApplicationPlan) -> Option<Box<Migration>> {
-        let Decision::Move {
-            from,
-            to,
-            migration,
-            reason,
-        } = &planned.decision
-        else {
-            return None;
-        };
-        let key = ApplicationKey {
-            namespace: planned.key.namespace.clone(),
-            name: migration.clone(),
-        };
-        if self.hub.migrations.get(&key).is_some() {
-            return None;
-        }
-        let owner = OwnerReference {
-            api_version: flambeau_crds::GamesApplication::api_version(&()).into_owned(),
-            kind: flambeau_crds::GamesApplication::kind(&()).into_owned(),
-            name: planned.key.name.to_string(),
-            uid: entry.meta.uid.clone(),
-            controller: Some(true),
-            block_owner_deletion: Some(false),
-        };
-        let label = (APPLICATION_LABEL.to_owned(), planned.key.name.to_string());
-        Some(Box::new(Migration {
-            metadata: ObjectMeta {
-                name: Some(migration.to_string()),
-                namespace: Some(planned.key.namespace.to_string()),
-                labels: Some([label].into()),
-                owner_references: Some(vec![owner]),
-                ..ObjectMeta::default()
-            },
-            spec: MigrationSpec {
-                application: planned.key.name.to_string(),
-                type_: MigrationType::Relocate,
-                from: from.to_string(),
-                to: to.to_string(),
-                trigger: MigrationTrigger::Policy,
-                reason: shorten(reason, 1024),
-                pause: false,
-                abort: false,
-            },
-            status: None,
-        }))
     }
 
     fn copies(
@@ -204,27 +193,33 @@ impl<E: Edge> Due<'_, E> {
                 continue;
             };
             match (copy, &entry.declared) {
-                (Copy::Present { epoch }, Ok(declared))
+                (Copy::Present { epoch } | Copy::Standby { epoch, .. }, Ok(declared))
                     if !observed.settled()
+                        && entry.kinds_stored
                         && self.members.apply_is_due(cluster, declared, *epoch) =>
                 {
                     work.push(Work::Write {
                         cluster: cluster.clone(),
                         declared: Arc::clone(declared),
                         epoch: *epoch,
+                        standby: match copy {
+                            Copy::Standby { replicas, .. } => Some(*replicas),
+                            _ => None,
+                        },
                     })
                 }
                 (Copy::Absent, _)
                     if !observed.absent()
                         && self
                             .members
-                            .erase_is_due(cluster, &planned.key, &entry.spec.kinds) =>
+                            .erase_is_due(cluster, &planned.key, &entry.kinds) =>
                 {
                     work.push(Work::Erase {
                         key: planned.key.clone(),
                         cluster: cluster.clone(),
-                        kinds: entry.spec.kinds.clone(),
+                        kinds: (*entry.kinds).clone(),
                         replaced: !application.deleting && was_serving(application, cluster),
+                        erasure: Some(erasure(entry, application, cluster)),
                     })
                 }
                 _ => {}
@@ -273,56 +268,6 @@ impl<E: Edge> Due<'_, E> {
         })
     }
 
-    fn migrations(&self) -> Vec<Work> {
-        let planned = self.plan.applications.iter().flat_map(|application| {
-            let namespace = &application.key.namespace;
-            application.migrations.iter().map(move |(name, record)| {
-                let key = ApplicationKey {
-                    namespace: namespace.clone(),
-                    name: name.clone(),
-                };
-                (key, record)
-            })
-        });
-        self.hub.migrations.read(|entries| {
-            let mut work: Vec<Work> = planned
-                .filter_map(|(key, record)| self.migration(&key, entries.get(&key)?, record))
-                .collect();
-            for (key, entry) in entries.iter().filter(|(_, entry)| !entry.record.done()) {
-                let application = ApplicationKey {
-                    namespace: key.namespace.clone(),
-                    name: entry.spec.application.as_str().into(),
-                };
-                if self.hub.applications.get(&application).is_none() {
-                    let over = migration::without_application(&entry.record, self.now);
-                    work.extend(self.migration(key, entry, &over));
-                }
-            }
-            work
-        })
-    }
-
-    fn migration(
-        &self,
-        key: &ApplicationKey,
-        entry: &MigrationEntry,
-        record: &MigrationRecord,
-    ) -> Option<Work> {
-        let status = convert::migration_status(
-            record,
-            &entry.status,
-            entry.meta.generation,
-            entry.spec.pause,
-            self.now,
-        );
-        (status != *entry.status).then(|| Work::Migration {
-            happenings: tell_migration(key, &entry.meta.uid, &entry.status, &status),
-            key: key.clone(),
-            meta: entry.meta.clone(),
-            status: Box::new(status),
-        })
-    }
-
     /// Copies of applications that were deleted while a cluster did not
     /// answer, now that it does.
     pub fn pending_erasures(&self) -> Vec<Work> {
@@ -336,15 +281,8 @@ impl<E: Edge> Due<'_, E> {
                     .iter()
                     .flat_map(|status| &status.pending_erasures);
                 for erasure in pending.filter(|_| reachable) {
-                    let key = report::erasure_key(erasure);
-                    let kinds: BTreeSet<Kind> = erasure
-                        .kinds
-                        .iter()
-                        .map(|kind| Kind {
-                            api_version: kind.api_version.as_str().into(),
-                            kind: kind.kind.as_str().into(),
-                        })
-                        .collect();
+                    let key = convert::erasure_key(erasure);
+                    let kinds: BTreeSet<Kind> = erasure.kinds.iter().map(convert::kind).collect();
                     let erased = self.actor.saw_erased(&cluster.name, &key);
                     if !erased && !self.placed_again(&key, &cluster.name) {
                         work.push(Work::Erase {
@@ -352,6 +290,7 @@ impl<E: Edge> Due<'_, E> {
                             cluster: cluster.name.clone(),
                             kinds,
                             replaced: false,
+                            erasure: None,
                         });
                     }
                 }
@@ -368,6 +307,24 @@ impl<E: Edge> Due<'_, E> {
     }
 }
 
+/// How far an application is when one of its copies is erased. Nothing is
+/// written there again under a lower epoch than its own; once it is deleted,
+/// not under its own either.
+fn erasure(entry: &ApplicationEntry, application: &Application, cluster: &Name) -> Erasure {
+    let record = &application.record;
+    let copy = record.on(cluster).map(|placement| placement.epoch);
+    let highest = copy.map_or(record.epoch, |copy| copy.max(record.epoch));
+    Erasure {
+        created: entry.meta.created,
+        highest,
+        next: if application.deleting {
+            highest + 1
+        } else {
+            record.epoch
+        },
+    }
+}
+
 /// Whether a copy may have served before: everything but the target of a move
 /// that was walked back.
 fn was_serving(application: &Application, cluster: &str) -> bool {
@@ -379,8 +336,4 @@ fn was_serving(application: &Application, cluster: &str) -> bool {
             .placements
             .iter()
             .any(|placement| placement.role == Role::Active)
-}
-
-fn shorten(text: &str, limit: usize) -> String {
-    text.chars().take(limit).collect()
 }

@@ -2,16 +2,17 @@
 //! into one snapshot.
 
 use crate::{
-    convert,
+    convert::{self, ClusterObservation},
     edge::Edge,
     hub::{ApplicationEntry, Hub, MigrationEntry},
     lanes::{Lane, Lanes},
     members::Members,
+    service::Services,
 };
 use flambeau_planner::{
     migration,
     model::{
-        Application, ApplicationKey, ApplicationRecord, CopyObservation, EdgeObservation,
+        Application, ApplicationKey, ApplicationRecord, Cluster, CopyObservation, EdgeObservation,
         Migration, Name, Role, Settings, Snapshot,
     },
 };
@@ -32,29 +33,18 @@ pub fn snapshot<E: Edge>(
     hub: &Hub,
     members: &Members,
     edge: &E,
+    services: &Services,
     lanes: &Lanes,
     settings: &Settings,
 ) -> Snapshot {
-    let clusters = hub.clusters.read(|entries| {
-        entries
-            .iter()
-            .map(|(key, entry)| {
-                let reach = members.reach(&key.name);
-                let kinds = members.kinds(&key.name);
-                (
-                    key.name.clone(),
-                    Arc::new(convert::cluster(&entry.object, reach, kinds)),
-                )
-            })
-            .collect()
-    });
     let mut moves = moves(hub);
     let view = View {
         members,
         edge,
+        services,
         lanes,
     };
-    let applications = hub.applications.read(|entries| {
+    let applications: Vec<Application> = hub.applications.read(|entries| {
         entries
             .iter()
             .map(|(key, entry)| {
@@ -62,6 +52,7 @@ pub fn snapshot<E: Edge>(
             })
             .collect()
     });
+    let clusters = clusters(hub, members, services);
     Snapshot {
         providers: hub.providers.read(|entries| {
             entries
@@ -77,14 +68,48 @@ pub fn snapshot<E: Edge>(
         }),
         clusters,
         applications,
+        evacuations: hub.evacuations.read(|entries| {
+            let open = entries.iter().filter(|(_, entry)| !entry.meta.deleting);
+            open.map(|(key, entry)| (key.name.clone(), Arc::clone(&entry.evacuation)))
+                .collect()
+        }),
+        freezes: hub.freezes.read(|entries| {
+            let binding = entries.iter().filter(|(_, entry)| !entry.meta.deleting);
+            binding
+                .map(|(key, entry)| (key.name.clone(), Arc::clone(&entry.freeze)))
+                .collect()
+        }),
         settings: settings.clone(),
     }
+}
+
+fn clusters(hub: &Hub, members: &Members, services: &Services) -> BTreeMap<Name, Arc<Cluster>> {
+    hub.clusters.read(|entries| {
+        entries
+            .iter()
+            .map(|(key, entry)| {
+                let name = &key.name;
+                let observed = ClusterObservation {
+                    reach: members.reach(name),
+                    kinds: members.kinds(name),
+                    services_answer: services.answer_from(name),
+                    answers_since: members.answers_since(name),
+                    returned: members.returned(name),
+                    nodes: members.nodes(name),
+                    allocatable: members.allocatable(name),
+                };
+                let cluster = convert::cluster(&entry.object, observed);
+                (name.clone(), Arc::new(cluster))
+            })
+            .collect()
+    })
 }
 
 /// What copies are looked at through.
 struct View<'a, E> {
     members: &'a Members,
     edge: &'a E,
+    services: &'a Services,
     lanes: &'a Lanes,
 }
 
@@ -122,15 +147,13 @@ fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
     moves
 }
 
+/// A move that is being deleted is walked back like one that a person aborts,
+/// as far as it still may: what it brought about does not go by itself.
 fn open_move(name: &Name, entry: &MigrationEntry) -> Migration {
+    let open = convert::open_move(name, &entry.spec, Arc::clone(&entry.record));
     Migration {
-        name: name.clone(),
-        from: entry.spec.from.as_str().into(),
-        to: entry.spec.to.as_str().into(),
-        trigger: convert::trigger(entry.spec.trigger),
-        pause: entry.spec.pause,
-        abort: entry.spec.abort,
-        record: Arc::clone(&entry.record),
+        abort: open.abort || entry.meta.deleting,
+        ..open
     }
 }
 
@@ -189,6 +212,7 @@ fn copies<E: Edge>(
             let mut copy = view.members.observe(cluster, key, epoch);
             if traffic {
                 copy.endpoints_at_edge = view.edge.endpoints_at_edge(key, cluster);
+                copy.service = view.services.service(key, cluster);
             }
             let retiring = record
                 .on(cluster)

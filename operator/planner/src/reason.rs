@@ -160,6 +160,8 @@ reasons! {
     ApplicationGone,
     /// The application does not run where the move starts.
     SourceMismatch,
+    /// The application was not failed over from where a failback leads.
+    NotFailedOver,
     /// A former copy at the target is still being erased.
     TargetNotClean,
     /// The source has no ready endpoint that requests could go back to.
@@ -206,6 +208,8 @@ reasons! {
     InForce,
     /// The policy is not in force yet.
     NotYetInForce,
+    /// The window is over.
+    NoLongerInForce,
     /// The policy asks for something that cannot be understood.
     InvalidPolicy,
     /// Applications run where the policy refuses, past its deadline.

@@ -1,7 +1,14 @@
 //! Events: what people see in `kubectl describe` and `kubectl events`.
 
-use flambeau_crds::{GamesApplicationStatus, MigrationStatus};
-use flambeau_planner::model::ApplicationKey;
+use flambeau_crds::{
+    EvacuationStatus, GamesApplicationStatus, MigrationSpec, MigrationStatus,
+    evacuation::EvacuationOutcome, migration::MigrationType,
+};
+use flambeau_planner::{
+    health::Health,
+    model::{ApplicationKey, Name},
+};
+use jiff::SignedDuration;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Client,
@@ -57,7 +64,8 @@ fn about(kind: &str, key: &ApplicationKey, uid: &str) -> ObjectReference {
         api_version: Some("flambeau.dev/v1alpha1".to_owned()),
         kind: Some(kind.to_owned()),
         name: Some(key.name.to_string()),
-        namespace: Some(key.namespace.to_string()),
+        // Of objects without one, events are told in the default namespace.
+        namespace: (!key.namespace.is_empty()).then(|| key.namespace.to_string()),
         uid: Some(uid.to_owned()),
         ..ObjectReference::default()
     }
@@ -142,4 +150,158 @@ pub fn tell_migration(
         reason,
         note,
     }]
+}
+
+/// What is worth telling when a move of an application begins.
+pub fn tell_begin(key: &ApplicationKey, uid: &str, name: &str, spec: &MigrationSpec) -> Happening {
+    let (warning, reason) = match spec.type_ {
+        MigrationType::Failover => (true, "FailoverBegun"),
+        MigrationType::Relocate => (false, "RelocateBegun"),
+        MigrationType::Failback => (false, "FailbackBegun"),
+    };
+    Happening {
+        about: about("GamesApplication", key, uid),
+        warning,
+        reason: reason.to_owned(),
+        note: format!(
+            "Migration {name} from {} to {}: {}",
+            spec.from, spec.to, spec.reason
+        ),
+    }
+}
+
+/// What is worth telling of an application when its failover is measured.
+pub fn tell_recovery(
+    key: &ApplicationKey,
+    uid: &str,
+    spec: &MigrationSpec,
+    recovery: SignedDuration,
+    objective: Option<SignedDuration>,
+) -> Happening {
+    let late = objective.is_some_and(|objective| recovery > objective);
+    let goal = match objective {
+        None => "no objective is stated".to_owned(),
+        Some(objective) if late => format!("which misses the objective of {objective:#}"),
+        Some(objective) => format!("which meets the objective of {objective:#}"),
+    };
+    Happening {
+        about: about("GamesApplication", key, uid),
+        warning: late,
+        reason: if late {
+            "RecoveryObjectiveMissed".to_owned()
+        } else {
+            "Recovered".to_owned()
+        },
+        note: format!(
+            "serves on {}, {:.1} s after the last sign of life on {}: {goal}",
+            spec.to,
+            recovery.as_secs_f64(),
+            spec.from
+        ),
+    }
+}
+
+/// What is worth telling of an application when a copy is left on a cluster
+/// that is not part of the fleet any more.
+pub fn tell_left_behind(key: &ApplicationKey, uid: &str, cluster: &Name) -> Happening {
+    Happening {
+        about: about("GamesApplication", key, uid),
+        warning: true,
+        reason: "LeftBehind".to_owned(),
+        note: format!(
+            "a copy that was to be erased is forgotten: cluster {cluster} was taken out of the \
+             fleet before it was seen to be gone; erase it there by hand"
+        ),
+    }
+}
+
+/// What is worth telling of a cluster: that it is lost or silent, and that it
+/// answers again.
+pub fn tell_cluster(
+    key: &ApplicationKey,
+    uid: &str,
+    before: Option<&str>,
+    health: Health,
+) -> Option<Happening> {
+    let was = |health: &str| before == Some(health);
+    let silent = was("Lost") || was("ControlPlaneUnreachable");
+    let (warning, reason, note) = match health {
+        Health::Lost { since } if !was("Lost") => (
+            true,
+            "ClusterLost",
+            format!("neither the API server nor any application answers since {since:.0}"),
+        ),
+        Health::ControlPlaneUnreachable { since } if !was("ControlPlaneUnreachable") => (
+            true,
+            "ControlPlaneUnreachable",
+            format!(
+                "the API server does not answer since {since:.0}, but applications do: nothing moves"
+            ),
+        ),
+        Health::Recovering { until } if silent => (
+            false,
+            "ClusterReturned",
+            format!("the API server answers again; nothing is moved here before {until:.0}"),
+        ),
+        Health::Healthy if silent => (
+            false,
+            "ClusterReturned",
+            "the API server answers again".to_owned(),
+        ),
+        _ => return None,
+    };
+    Some(Happening {
+        about: about("MemberCluster", key, uid),
+        warning,
+        reason: reason.to_owned(),
+        note,
+    })
+}
+
+/// What is worth telling of an evacuation: that it begins, that room is
+/// missing, that it cannot go on, and how it ended.
+pub fn tell_evacuation(
+    key: &ApplicationKey,
+    uid: &str,
+    before: &EvacuationStatus,
+    after: &EvacuationStatus,
+) -> Vec<Happening> {
+    let tell = |warning: bool, reason: &str, note: String| Happening {
+        about: about("Evacuation", key, uid),
+        warning,
+        reason: reason.to_owned(),
+        note,
+    };
+    let mut happenings = Vec::new();
+    if before.start_time.is_none() {
+        let note = format!("{} applications are to leave", after.total);
+        happenings.push(tell(false, "EvacuationBegun", note));
+    }
+    match &after.shortfall {
+        Some(shortfall) if before.shortfall.is_none() => {
+            happenings.push(tell(true, "ClusterFull", shortfall.clone()));
+        }
+        _ => {}
+    }
+    let stalled = |status: &EvacuationStatus| {
+        find(&status.conditions, "Stalled")
+            .filter(|stalled| stalled.status == "True")
+            .cloned()
+    };
+    if let (None, Some(stalled)) = (stalled(before), stalled(after)) {
+        happenings.push(tell(true, &stalled.reason, stalled.message));
+    }
+    if before.outcome.is_none() {
+        let left = format!("{} of {} applications have left", after.moved, after.total);
+        match after.outcome {
+            Some(EvacuationOutcome::Completed) => {
+                happenings.push(tell(false, "Evacuated", left));
+            }
+            Some(EvacuationOutcome::Aborted) => {
+                happenings.push(tell(true, "EvacuationAborted", left));
+            }
+            None => {}
+        }
+    }
+    happenings
 }

@@ -3,23 +3,27 @@
 mod events;
 mod reports;
 mod routed;
+mod work;
 mod writes;
 
-pub use events::{Happening, tell_application, tell_migration};
+pub use events::{
+    Happening, tell_application, tell_begin, tell_cluster, tell_evacuation, tell_left_behind,
+    tell_migration, tell_recovery,
+};
 pub use reports::Reports;
+pub use work::{Endpoints, Finalizer, Work};
 pub use writes::HubWrites;
 
 use crate::{
     declared::Declared,
-    edge::{Edge, EdgeError, EndpointAddress},
+    edge::{Edge, EdgeError},
     hub::{Entry, Hub, Meta, Table},
-    lanes::Lane,
-    members::{MemberError, Members},
+    members::{Erasure, MemberError, Members},
+    metrics::Metrics,
 };
 use events::Events;
 use flambeau_crds::{
-    CloudProviderStatus, GamesApplication, GamesApplicationStatus, MemberClusterStatus, Migration,
-    MigrationStatus, SovereigntyPolicyStatus, application::PlacementRole,
+    GamesApplication, GamesApplicationStatus, Migration, application::PlacementRole,
 };
 use flambeau_planner::model::{ApplicationKey, Kind, Name};
 use kube::Api;
@@ -27,154 +31,7 @@ use routed::Routed;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
-
-/// How soon a member is asked again whether what is being deleted is gone.
-const ERASURE_PAUSE: Duration = Duration::from_secs(1);
-
-/// How soon the status of a cluster or policy is written again.
-const COUNTING_PAUSE: Duration = Duration::from_secs(2);
-
-/// Endpoints by cluster.
-pub type Endpoints = BTreeMap<Name, Vec<EndpointAddress>>;
-
-/// One piece of work; doing it twice equals doing it once.
-#[derive(Debug)]
-pub enum Work {
-    /// Stores what was decided about an application.
-    Application {
-        /// Which.
-        key: ApplicationKey,
-        /// About the object.
-        meta: Meta,
-        /// Change of the finalizer.
-        finalizer: Finalizer,
-        /// Status to store.
-        status: Option<Box<GamesApplicationStatus>>,
-        /// Move to begin.
-        begin: Option<Box<Migration>>,
-        /// What to tell.
-        happenings: Vec<Happening>,
-    },
-    /// Stores how far a move is.
-    Migration {
-        /// Namespace and name of the Migration.
-        key: ApplicationKey,
-        /// About the object.
-        meta: Meta,
-        /// Status to store.
-        status: Box<MigrationStatus>,
-        /// What to tell.
-        happenings: Vec<Happening>,
-    },
-    /// Writes a copy.
-    Write {
-        /// Cluster.
-        cluster: Name,
-        /// Objects.
-        declared: Arc<Declared>,
-        /// Epoch of the copy.
-        epoch: i64,
-    },
-    /// Erases a copy.
-    Erase {
-        /// Application.
-        key: ApplicationKey,
-        /// Cluster.
-        cluster: Name,
-        /// Kinds that it may have.
-        kinds: BTreeSet<Kind>,
-        /// The application itself stays: its record is read again first.
-        replaced: bool,
-    },
-    /// Writes route, weights and endpoints.
-    Edge {
-        /// Application.
-        declared: Arc<Declared>,
-        /// Percentages by cluster.
-        weights: BTreeMap<Name, u8>,
-        /// Endpoints by cluster.
-        endpoints: Endpoints,
-    },
-    /// Takes an application off the edge.
-    RemoveEdge {
-        /// Application.
-        key: ApplicationKey,
-    },
-    /// Stores what was concluded about a provider.
-    Provider {
-        /// Which.
-        key: ApplicationKey,
-        /// About the object.
-        meta: Meta,
-        /// Change of the finalizer.
-        finalizer: Finalizer,
-        /// Status to store.
-        status: Option<Box<CloudProviderStatus>>,
-    },
-    /// Stores what was observed of a cluster.
-    Cluster {
-        /// Which.
-        key: ApplicationKey,
-        /// About the object.
-        meta: Meta,
-        /// Change of the finalizer.
-        finalizer: Finalizer,
-        /// Status to store.
-        status: Option<Box<MemberClusterStatus>>,
-    },
-    /// Stores what was concluded about a policy.
-    Policy {
-        /// Which.
-        key: ApplicationKey,
-        /// About the object.
-        meta: Meta,
-        /// Status to store.
-        status: Box<SovereigntyPolicyStatus>,
-    },
-}
-
-/// What to do about the finalizer of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finalizer {
-    /// Nothing.
-    Leave,
-    /// Put it on.
-    Protect,
-    /// Take it off: the object may go.
-    Release,
-}
-
-impl Work {
-    /// The lane that the work runs in.
-    pub fn lane(&self) -> Lane {
-        match self {
-            Work::Application { key, .. } => Lane::Application(key.clone()),
-            Work::Migration { key, .. } => Lane::Migration(key.clone()),
-            Work::Write {
-                declared, cluster, ..
-            } => Lane::Copy(declared.key.clone(), cluster.clone()),
-            Work::Erase { key, cluster, .. } => Lane::Copy(key.clone(), cluster.clone()),
-            Work::Edge { declared, .. } => Lane::Edge(declared.key.clone()),
-            Work::RemoveEdge { key } => Lane::Edge(key.clone()),
-            Work::Provider { key, .. } => Lane::Provider(key.name.clone()),
-            Work::Cluster { key, .. } => Lane::Cluster(key.name.clone()),
-            Work::Policy { key, .. } => Lane::Policy(key.name.clone()),
-        }
-    }
-
-    /// How long its lane rests when the work was done: erasing takes its time
-    /// on the member, and what is counted over the whole fleet changes with
-    /// every application.
-    pub fn pause(&self) -> Option<Duration> {
-        match self {
-            Work::Erase { .. } => Some(ERASURE_PAUSE),
-            Work::Cluster { .. } | Work::Policy { .. } => Some(COUNTING_PAUSE),
-            _ => None,
-        }
-    }
-}
 
 /// Why a piece of work was not done; it is due again.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +73,7 @@ pub struct Actor<E> {
     members: Members,
     edge: E,
     writes: HubWrites,
+    metrics: Metrics,
     events: Events,
     erased: Arc<Mutex<HashSet<(Name, ApplicationKey)>>>,
     routed: Arc<Mutex<HashMap<ApplicationKey, Routed>>>,
@@ -225,13 +83,14 @@ pub struct Actor<E> {
 
 impl<E: Edge> Actor<E> {
     /// Writes through these, and nothing else.
-    pub fn new(hub: Hub, members: Members, edge: E, writes: HubWrites) -> Self {
+    pub fn new(hub: Hub, members: Members, edge: E, writes: HubWrites, metrics: Metrics) -> Self {
         let events = Events::new(hub.client.clone());
         Self {
             hub,
             members,
             edge,
             writes,
+            metrics,
             events,
             erased: Arc::default(),
             routed: Arc::default(),
@@ -263,6 +122,8 @@ impl<E: Edge> Actor<E> {
             Work::Provider { key, meta, .. } => changed(&hub.providers, key, meta),
             Work::Cluster { key, meta, .. } => changed(&hub.clusters, key, meta),
             Work::Policy { key, meta, .. } => changed(&hub.policies, key, meta),
+            Work::Evacuation { key, meta, .. } => changed(&hub.evacuations, key, meta),
+            Work::Freeze { key, meta, .. } => changed(&hub.freezes, key, meta),
             Work::Write { .. }
             | Work::Erase { .. }
             | Work::Edge { .. }
@@ -291,11 +152,16 @@ impl<E: Edge> Actor<E> {
             Work::Migration {
                 key,
                 meta,
+                finalizer,
                 status,
                 happenings,
+                ended,
             } => {
-                self.store(&hub.migrations, &key, &meta, Some(status), Finalizer::Leave)
+                self.store(&hub.migrations, &key, &meta, status, finalizer)
                     .await?;
+                if let Some(ended) = ended {
+                    self.metrics.ended(&ended);
+                }
                 self.events.tell(happenings).await;
                 Ok(())
             }
@@ -303,18 +169,23 @@ impl<E: Edge> Actor<E> {
                 cluster,
                 declared,
                 epoch,
+                standby,
             } => {
                 // What is written is to be erased once more some day.
                 self.erased()
                     .remove(&(cluster.clone(), declared.key.clone()));
-                Ok(self.members.apply(&cluster, &declared, epoch).await?)
+                Ok(write_copy(&self.members, &cluster, &declared, epoch, standby).await?)
             }
             Work::Erase {
                 key,
                 cluster,
                 kinds,
                 replaced,
-            } => self.erase(&key, &cluster, &kinds, replaced).await,
+                erasure,
+            } => {
+                self.erase(&key, &cluster, &kinds, replaced, erasure.as_ref())
+                    .await
+            }
             Work::Edge {
                 declared,
                 weights,
@@ -338,12 +209,31 @@ impl<E: Edge> Actor<E> {
                 meta,
                 finalizer,
                 status,
+                happenings,
             } => {
                 self.store(&hub.clusters, &key, &meta, status, finalizer)
-                    .await
+                    .await?;
+                self.events.tell(happenings).await;
+                Ok(())
             }
             Work::Policy { key, meta, status } => {
                 self.store(&hub.policies, &key, &meta, Some(status), Finalizer::Leave)
+                    .await
+            }
+            Work::Evacuation {
+                key,
+                meta,
+                status,
+                happenings,
+            } => {
+                let finalizer = Finalizer::Leave;
+                self.store(&hub.evacuations, &key, &meta, Some(status), finalizer)
+                    .await?;
+                self.events.tell(happenings).await;
+                Ok(())
+            }
+            Work::Freeze { key, meta, status } => {
+                self.store(&hub.freezes, &key, &meta, Some(status), Finalizer::Leave)
                     .await
             }
         }
@@ -416,11 +306,12 @@ impl<E: Edge> Actor<E> {
         cluster: &Name,
         kinds: &BTreeSet<Kind>,
         replaced: bool,
+        erasure: Option<&Erasure>,
     ) -> Result<(), ActError> {
         if replaced {
             self.confirm_erasure(key, cluster).await?;
         }
-        self.members.erase(cluster, key, kinds).await?;
+        self.members.erase(cluster, key, kinds, erasure).await?;
         let application = self.hub.applications.get(key);
         // A copy that is recorded leaves the record when it is seen to be gone.
         if application.is_some_and(|entry| entry.record.on(cluster).is_some()) {
@@ -453,19 +344,27 @@ impl<E: Edge> Actor<E> {
                 None => Ok(()),
             }
         };
-        // Neither waits for the other: nothing is acted on before both are
-        // stored, because acting asks the cache for both.
-        let (stored, finalized) = futures::join!(
+        let create = async {
+            match &begin {
+                Some(migration) => {
+                    self.writes
+                        .create(hub, &hub.migrations, &key.namespace, migration)
+                        .await
+                }
+                None => Ok(()),
+            }
+        };
+        // None waits for another: nothing is acted on before the first two are
+        // stored, because acting asks the cache for both, and a move takes its
+        // first step when its number is.
+        let (stored, finalized, created) = futures::join!(
             store,
-            self.finalize(&hub.applications, &key, &meta, finalizer)
+            self.finalize(&hub.applications, &key, &meta, finalizer),
+            create
         );
         stored?;
         finalized?;
-        if let Some(migration) = begin {
-            self.writes
-                .create(hub, &hub.migrations, &key.namespace, &migration)
-                .await?;
-        }
+        created?;
         self.events.tell(happenings).await;
         Ok(())
     }
@@ -524,4 +423,15 @@ impl<E: Edge> Actor<E> {
             Err(not_confirmed("the active copy is not ready"))
         }
     }
+}
+
+/// Writes a whole copy, or a standby.
+async fn write_copy(
+    members: &Members,
+    cluster: &Name,
+    declared: &Declared,
+    epoch: i64,
+    _standby: Option<u32>,
+) -> Result<(), MemberError> {
+    members.apply(cluster, declared, epoch).await
 }

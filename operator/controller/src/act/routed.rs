@@ -81,6 +81,7 @@ mod tests {
                 name: "shop".into(),
             },
             uid: "uid".to_owned(),
+            created: None,
             objects: Vec::new(),
             traffic: Some(DeclaredTraffic {
                 hostnames: Vec::new(),

@@ -108,13 +108,14 @@ impl HubWrites {
         let api = <E::Object as Resource>::Scope::api(hub.client.clone(), &key.namespace);
         let patch = json_patch(patch)?;
         let answer = api.patch_status(&key.name, &params(), &patch).await;
-        self.take("patch_status", table, answer)
+        self.take("patch_status", table, (key, meta), answer)
     }
 
     /// Puts Flambeau's finalizer on an object, or takes it off.
     ///
     /// # Errors
-    /// Whatever the API server says; an object that is gone is no error.
+    /// Whatever the API server says, also when somebody changed the finalizers
+    /// meanwhile; an object that is gone is no error.
     pub async fn protect<E: Entry>(
         &self,
         hub: &Hub,
@@ -126,23 +127,31 @@ impl HubWrites {
     where
         <E::Object as Resource>::Scope: Scope<E::Object>,
     {
-        let (verb, finalizers) = if protect {
-            ("protect", vec![FINALIZER])
-        } else {
-            ("release", Vec::new())
-        };
-        // Server-side apply: finalizers are a set, each manager owns its own.
-        let object = json!({
-            "apiVersion": E::Object::api_version(&()),
-            "kind": E::Object::kind(&()),
-            "metadata": { "name": &*key.name, "uid": meta.uid, "finalizers": finalizers },
-        });
         let api = <E::Object as Resource>::Scope::api(hub.client.clone(), &key.namespace);
         let _turn = self.turns.acquire().await;
-        let answer = api
-            .patch(&key.name, &params().force(), &Patch::Apply(object))
-            .await;
-        self.take(verb, table, answer)
+        if protect {
+            // Server-side apply: finalizers are a set, each manager owns its own.
+            let object = json!({
+                "apiVersion": E::Object::api_version(&()),
+                "kind": E::Object::kind(&()),
+                "metadata": { "name": &*key.name, "uid": meta.uid, "finalizers": [FINALIZER] },
+            });
+            let patch = Patch::Apply(object);
+            let answer = api.patch(&key.name, &params().force(), &patch).await;
+            return self.take("protect", table, (key, meta), answer);
+        }
+        let Some(index) = meta.finalizer else {
+            return Ok(());
+        };
+        // Whoever put it on: server-side apply takes off only what it put on.
+        let path = format!("/metadata/finalizers/{index}");
+        let patch = json_patch(json!([
+            { "op": "test", "path": "/metadata/uid", "value": meta.uid },
+            { "op": "test", "path": path, "value": FINALIZER },
+            { "op": "remove", "path": path },
+        ]))?;
+        let answer = api.patch(&key.name, &params(), &patch).await;
+        self.take("release", table, (key, meta), answer)
     }
 
     /// Creates an object; one that is there already is no error.
@@ -166,31 +175,47 @@ impl HubWrites {
             ..PostParams::default()
         };
         let _turn = self.turns.acquire().await;
-        match api.create(&params, object).await {
-            Err(Error::Api(status)) if status.code == 409 => Ok(()),
-            answer => self.take("create", table, answer),
-        }
+        let answer = match api.create(&params, object).await {
+            Err(Error::Api(status)) if status.code == 409 => {
+                api.get(object.meta().name.as_deref().unwrap_or_default())
+                    .await
+            }
+            answer => answer,
+        };
+        self.count::<E>("create", answer.is_ok());
+        table.upsert(answer?);
+        Ok(())
     }
 
+    /// Takes the answer to a write into the cache. An object that is not there
+    /// leaves it: or else the same write would be due again for ever.
     fn take<E: Entry>(
         &self,
         verb: &'static str,
         table: &Table<E>,
+        (key, meta): (&ApplicationKey, &Meta),
         answer: Result<E::Object, Error>,
     ) -> Result<(), Error> {
-        let result = if answer.is_ok() { "success" } else { "error" };
-        let kind = E::Object::kind(&()).into_owned();
-        self.counts
-            .get_or_create(&Label { kind, verb, result })
-            .inc();
+        self.count::<E>(verb, answer.is_ok());
         match answer {
             Ok(object) => {
                 table.upsert(object);
                 Ok(())
             }
-            Err(Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(Error::Api(status)) if status.code == 404 => {
+                table.gone(key, &meta.uid);
+                Ok(())
+            }
             Err(error) => Err(error),
         }
+    }
+
+    fn count<E: Entry>(&self, verb: &'static str, success: bool) {
+        let result = if success { "success" } else { "error" };
+        let kind = E::Object::kind(&()).into_owned();
+        self.counts
+            .get_or_create(&Label { kind, verb, result })
+            .inc();
     }
 }
 
@@ -205,4 +230,34 @@ fn json_patch(operations: Value) -> Result<Patch<()>, Error> {
     serde_json::from_value(operations)
         .map(Patch::Json)
         .map_err(Error::SerdeError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::PolicyEntry;
+    use flambeau_crds::SovereigntyPolicy;
+    use kube::core::Status;
+
+    #[test]
+    fn what_the_hub_does_not_have_is_not_written_again_and_again() {
+        let table = Table::<PolicyEntry>::default();
+        let law: SovereigntyPolicy = serde_json::from_value(json!({
+            "apiVersion": "flambeau.dev/v1alpha1", "kind": "SovereigntyPolicy",
+            "metadata": {"name": "law", "uid": "first", "resourceVersion": "5"},
+            "spec": {"sensitivities": ["Personal"]},
+        }))
+        .unwrap();
+        let key = PolicyEntry::key(&law);
+        table.upsert(law);
+        let meta = table.get(&key).unwrap().meta;
+        let not_found = Status {
+            code: 404,
+            ..Status::default()
+        };
+        let answer = Err(Error::Api(Box::new(not_found)));
+        let taken = HubWrites::default().take("patch_status", &table, (&key, &meta), answer);
+        assert!(taken.is_ok());
+        assert!(table.get(&key).is_none());
+    }
 }

@@ -1,8 +1,14 @@
 //! Applications: the specification for the planner, the objects for members.
 
+use super::demand;
 use crate::declared::{Declared, DeclaredObject, DeclaredTraffic};
-use flambeau_crds::{GamesApplication, application::MigrationStrategy};
-use flambeau_planner::model::{ApplicationKey, ApplicationSpec, Kind, Name, Strategy};
+use flambeau_crds::{
+    GamesApplication,
+    application::{FailbackMode, FailoverMode, FailoverPolicy, MigrationStrategy, StandbyMode},
+};
+use flambeau_planner::model::{
+    ApplicationKey, ApplicationSpec, Failover, Kind, Name, Resources, Strategy,
+};
 use jiff::SignedDuration;
 use kube::ResourceExt;
 use serde_json::Value;
@@ -13,11 +19,22 @@ use std::{
     sync::Arc,
 };
 
-/// The objects of an application, taken out of its specification; or what
-/// cannot be used, with the field and the remedy.
-pub fn declared(object: &mut GamesApplication) -> Result<Declared, String> {
+/// What an application is for the planner, and its objects, which are taken
+/// out of its specification; or what of them cannot be used, with the field and
+/// the remedy.
+pub fn application(object: &mut GamesApplication) -> (ApplicationSpec, Result<Declared, String>) {
+    // Also what cannot be used may have been written before.
+    let kinds = kinds(object);
+    let demand = demand(&object.spec.resources);
+    let declared = declared(object);
+    let spec = application_spec(object, kinds, demand, declared.as_ref().err());
+    (spec, declared)
+}
+
+fn declared(object: &mut GamesApplication) -> Result<Declared, String> {
     let key = key(object);
     let uid = object.uid().unwrap_or_default();
+    let created = object.creation_timestamp().map(|time| time.0);
     let resources = std::mem::take(&mut object.spec.resources);
     let mut seen = HashSet::new();
     let mut objects = Vec::with_capacity(resources.len());
@@ -55,6 +72,7 @@ pub fn declared(object: &mut GamesApplication) -> Result<Declared, String> {
     Ok(Declared {
         key,
         uid,
+        created,
         objects,
         traffic,
     })
@@ -129,11 +147,10 @@ pub fn key(object: &GamesApplication) -> ApplicationKey {
     }
 }
 
-/// What the planner needs to know of an application, which names these kinds
-/// and is invalid for this reason, if it is.
-pub fn application_spec(
+fn application_spec(
     object: &GamesApplication,
     kinds: BTreeSet<Kind>,
+    demand: Resources,
     invalid: Option<&String>,
 ) -> ApplicationSpec {
     let spec = &object.spec;
@@ -150,6 +167,13 @@ pub fn application_spec(
             .map(|name| Name::from(name.as_str()))
             .collect(),
         strategy: strategy(spec.migration.clone().unwrap_or_default()),
+        failover: failover(&spec.failover.clone().unwrap_or_default()),
+        demand,
+        recovery_time: spec
+            .objectives
+            .as_ref()
+            .and_then(|objectives| objectives.recovery_time_seconds)
+            .map(seconds),
         depends_on: spec
             .depends_on
             .iter()
@@ -159,10 +183,24 @@ pub fn application_spec(
     }
 }
 
-/// Kinds that an application names, also when something about it cannot be
-/// used: objects of them may have been written before. To be asked before
-/// [`declared`] takes the objects out.
-pub fn kinds(object: &GamesApplication) -> BTreeSet<Kind> {
+fn failover(policy: &FailoverPolicy) -> Failover {
+    Failover {
+        automatic: policy.mode == FailoverMode::Automatic,
+        standby: (policy.standby == StandbyMode::Warm)
+            .then(|| u32::try_from(policy.standby_replicas).unwrap_or(0)),
+        unhealthy_after: seconds(policy.unhealthy_after_seconds),
+        cooldown: seconds(policy.cooldown_seconds),
+        failback_after: (policy.failback == FailbackMode::Automatic)
+            .then(|| seconds(policy.failback_after_seconds)),
+    }
+}
+
+fn seconds(value: i32) -> SignedDuration {
+    SignedDuration::from_secs(i64::from(value))
+}
+
+/// Kinds that an application names.
+fn kinds(object: &GamesApplication) -> BTreeSet<Kind> {
     let resources = object.spec.resources.iter();
     resources
         .filter_map(|manifest| {
@@ -175,7 +213,6 @@ pub fn kinds(object: &GamesApplication) -> BTreeSet<Kind> {
 }
 
 fn strategy(strategy: MigrationStrategy) -> Strategy {
-    let seconds = |value: i32| SignedDuration::from_secs(i64::from(value));
     Strategy {
         stages: strategy
             .stages

@@ -3,17 +3,23 @@
 //! understand.
 
 mod application;
+mod demand;
+mod evacuation;
 mod facts;
+mod migration;
 mod record;
 
-pub use application::{application_spec, declared, key, kinds};
-pub use facts::{cluster, policy, provider};
+pub use application::{application, key};
+pub use demand::demand;
+pub use evacuation::{evacuation_status, freeze_status};
+pub use facts::{ClusterObservation, cluster, erasure_key, evacuation, freeze, policy, provider};
+pub use migration::{migration_record, migration_spec, migration_status, open_move};
 pub use record::{
-    application_record, application_status, candidates, conditions, make_condition,
-    migration_record, migration_status,
+    application_record, application_status, candidates, conditions, kind, kind_reference,
+    make_condition,
 };
 
-use flambeau_planner::model::{Criticality, Sensitivity, Trigger};
+use flambeau_planner::model::{Criticality, Sensitivity};
 
 /// The planner's word for the API's.
 pub fn sensitivity(value: flambeau_crds::Sensitivity) -> Sensitivity {
@@ -32,13 +38,5 @@ pub fn criticality(value: flambeau_crds::Criticality) -> Criticality {
         flambeau_crds::Criticality::Standard => Criticality::Standard,
         flambeau_crds::Criticality::Important => Criticality::Important,
         flambeau_crds::Criticality::Critical => Criticality::Critical,
-    }
-}
-
-/// The planner's word for the API's.
-pub fn trigger(value: flambeau_crds::migration::MigrationTrigger) -> Trigger {
-    match value {
-        flambeau_crds::migration::MigrationTrigger::Policy => Trigger::Policy,
-        flambeau_crds::migration::MigrationTrigger::Request => Trigger::Request,
     }
 }

@@ -1,22 +1,20 @@
-//! Records: what the planner wants stored, as status of the API's kinds, and
-//! back.
+//! Records of applications: what the planner wants stored, as status of the
+//! API's kind, and back.
 
 use flambeau_crds::{
-    GamesApplicationStatus, MigrationStatus,
+    GamesApplicationStatus,
     application::{self, Candidate, PlacementRole},
-    migration::{GateVerdict, MigrationOutcome, MigrationStep},
+    cluster::KindReference,
 };
 use flambeau_planner::{
-    ApplicationPlan, Reason, migration,
-    model::{
-        ApplicationRecord, FailedTarget, GateOutcome, MigrationRecord, Outcome, Placement, Role,
-        Step, StepRecord, Verdict,
-    },
+    ApplicationPlan, Reason,
+    model::{ApplicationRecord, FailedTarget, Kind, Placement, Role},
     placement,
     status::{self, Truth},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use std::collections::BTreeSet;
 
 /// What was recorded about an application.
 pub fn application_record(status: &GamesApplicationStatus) -> ApplicationRecord {
@@ -32,6 +30,7 @@ pub fn application_record(status: &GamesApplicationStatus) -> ApplicationRecord 
                     PlacementRole::Active => Role::Active,
                     PlacementRole::Target => Role::Target,
                     PlacementRole::Source => Role::Source,
+                    PlacementRole::Standby => Role::Standby,
                     PlacementRole::Retiring => Role::Retiring,
                 },
                 epoch: placement.epoch,
@@ -49,19 +48,23 @@ pub fn application_record(status: &GamesApplicationStatus) -> ApplicationRecord 
                 retry_after: failed.retry_after.0,
             })
             .collect(),
+        failed_over_from: status.failed_over_from.as_deref().map(Into::into),
     }
 }
 
 /// The status that a plan asks for. What the plan leaves alone stays as it is
-/// in the status before.
+/// in the status before. `kinds` are those that a copy may have: they are kept
+/// as long as one is recorded anywhere.
 pub fn application_status(
     plan: &ApplicationPlan,
     before: &GamesApplicationStatus,
+    kinds: &BTreeSet<Kind>,
     generation: Option<i64>,
     moving_to: Option<String>,
     now: Timestamp,
 ) -> GamesApplicationStatus {
     let record = &plan.record;
+    let written = !record.placements.is_empty();
     GamesApplicationStatus {
         observed_generation: generation,
         epoch: record.epoch,
@@ -69,7 +72,13 @@ pub fn application_status(
         cluster: record.active().map(|active| active.cluster.to_string()),
         moving_to,
         placements: record.placements.iter().map(placement_status).collect(),
+        failed_over_from: record.failed_over_from.as_deref().map(str::to_owned),
         next: (!plan.next.is_empty()).then(|| plan.next.clone()),
+        kinds: kinds
+            .iter()
+            .filter(|_| written)
+            .map(kind_reference)
+            .collect(),
         candidates: if plan.candidates.is_empty() {
             before.candidates.clone()
         } else {
@@ -80,6 +89,22 @@ pub fn application_status(
     }
 }
 
+/// A kind as the API names it.
+pub fn kind_reference(kind: &Kind) -> KindReference {
+    KindReference {
+        api_version: kind.api_version.to_string(),
+        kind: kind.kind.to_string(),
+    }
+}
+
+/// A kind as the planner names it.
+pub fn kind(reference: &KindReference) -> Kind {
+    Kind {
+        api_version: reference.api_version.as_str().into(),
+        kind: reference.kind.as_str().into(),
+    }
+}
+
 fn placement_status(placement: &Placement) -> application::Placement {
     application::Placement {
         cluster: placement.cluster.to_string(),
@@ -87,6 +112,7 @@ fn placement_status(placement: &Placement) -> application::Placement {
             Role::Active => PlacementRole::Active,
             Role::Target => PlacementRole::Target,
             Role::Source => PlacementRole::Source,
+            Role::Standby => PlacementRole::Standby,
             Role::Retiring => PlacementRole::Retiring,
         },
         epoch: placement.epoch,
@@ -175,185 +201,4 @@ pub fn make_condition(
         observed_generation: generation,
         last_transition_time,
     }
-}
-
-fn step(step: MigrationStep) -> Step {
-    match step {
-        MigrationStep::Preflight => Step::Preflight,
-        MigrationStep::Prepare => Step::Prepare,
-        MigrationStep::Ready => Step::Ready,
-        MigrationStep::Sync => Step::Sync,
-        MigrationStep::Shift => Step::Shift,
-        MigrationStep::Soak => Step::Soak,
-        MigrationStep::Drain => Step::Drain,
-        MigrationStep::Retire => Step::Retire,
-        MigrationStep::Abort => Step::Abort,
-        MigrationStep::Done => Step::Done,
-    }
-}
-
-fn step_status(step: Step) -> MigrationStep {
-    match step {
-        Step::Preflight => MigrationStep::Preflight,
-        Step::Prepare => MigrationStep::Prepare,
-        Step::Ready => MigrationStep::Ready,
-        Step::Sync => MigrationStep::Sync,
-        Step::Shift => MigrationStep::Shift,
-        Step::Soak => MigrationStep::Soak,
-        Step::Drain => MigrationStep::Drain,
-        Step::Retire => MigrationStep::Retire,
-        Step::Abort => MigrationStep::Abort,
-        Step::Done => MigrationStep::Done,
-    }
-}
-
-/// What was recorded about a move.
-pub fn migration_record(status: &MigrationStatus) -> MigrationRecord {
-    MigrationRecord {
-        epoch: status.epoch,
-        step: status.step.map(step),
-        percent: u8::try_from(status.target_percent).unwrap_or(0).min(100),
-        stage_since: status.stage_start_time.as_ref().map(|time| time.0),
-        steps: status
-            .steps
-            .iter()
-            .map(|record| StepRecord {
-                step: step(record.name),
-                start: record.start_time.0,
-                end: record.end_time.as_ref().map(|time| time.0),
-                verdicts: record.verdicts.iter().map(verdict).collect(),
-            })
-            .collect(),
-        abort_reason: status.abort_reason.as_deref().map(abort_reason),
-        outcome: status.outcome.map(|outcome| match outcome {
-            MigrationOutcome::Completed => Outcome::Completed,
-            MigrationOutcome::Aborted => Outcome::Aborted,
-        }),
-        down_since: status.down_since.as_ref().map(|time| time.0),
-        downtime: SignedDuration::from_millis(status.downtime_milliseconds),
-    }
-}
-
-fn verdict(verdict: &GateVerdict) -> Verdict {
-    Verdict {
-        gate: verdict.gate.clone().into(),
-        outcome: if verdict.passed {
-            GateOutcome::Pass
-        } else {
-            GateOutcome::Wait
-        },
-        reason: Reason::parse(&verdict.reason).unwrap_or(Reason::Passed),
-        message: verdict.message.clone().unwrap_or_default(),
-    }
-}
-
-/// An abort reason is stored as `Reason: message`.
-fn abort_reason(text: &str) -> (Reason, String) {
-    let (word, message) = text.split_once(": ").unwrap_or((text, ""));
-    (
-        Reason::parse(word).unwrap_or(Reason::Aborted),
-        message.to_owned(),
-    )
-}
-
-/// The status that a plan asks for.
-pub fn migration_status(
-    record: &MigrationRecord,
-    before: &MigrationStatus,
-    generation: Option<i64>,
-    paused: bool,
-    now: Timestamp,
-) -> MigrationStatus {
-    let waiting = migration::waiting_for(record, paused);
-    MigrationStatus {
-        observed_generation: generation,
-        epoch: record.epoch,
-        step: record.step.map(step_status),
-        target_percent: i32::from(record.percent),
-        stage_start_time: record.stage_since.map(MicroTime),
-        waiting_for: waiting
-            .as_ref()
-            .map(|(reason, message)| format!("{reason}: {message}")),
-        steps: record.steps.iter().map(step_record_status).collect(),
-        start_time: record.steps.first().map(|step| MicroTime(step.start)),
-        completion_time: record
-            .steps
-            .last()
-            .filter(|_| record.done())
-            .map(|step| MicroTime(step.start)),
-        outcome: record.outcome.map(|outcome| match outcome {
-            Outcome::Completed => MigrationOutcome::Completed,
-            Outcome::Aborted => MigrationOutcome::Aborted,
-        }),
-        abort_reason: record
-            .abort_reason
-            .as_ref()
-            .map(|(reason, message)| format!("{reason}: {message}")),
-        down_since: record.down_since.map(MicroTime),
-        downtime_milliseconds: i64::try_from(record.downtime.as_millis()).unwrap_or(i64::MAX),
-        conditions: migration_conditions(record, waiting, before, generation, now),
-    }
-}
-
-fn step_record_status(record: &StepRecord) -> flambeau_crds::migration::StepRecord {
-    flambeau_crds::migration::StepRecord {
-        name: step_status(record.step),
-        start_time: MicroTime(record.start),
-        end_time: record.end.map(MicroTime),
-        verdicts: record
-            .verdicts
-            .iter()
-            .map(|verdict| GateVerdict {
-                gate: verdict.gate.to_string(),
-                passed: verdict.outcome == GateOutcome::Pass,
-                reason: verdict.reason.to_string(),
-                message: (!verdict.message.is_empty()).then(|| verdict.message.clone()),
-            })
-            .collect(),
-    }
-}
-
-fn migration_conditions(
-    record: &MigrationRecord,
-    waiting: Option<(Reason, String)>,
-    before: &MigrationStatus,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let done = record.done();
-    let (ready, reason, message) = match (record.outcome, waiting) {
-        (Some(Outcome::Completed), _) => ("True", Reason::Completed, String::new()),
-        (Some(Outcome::Aborted), _) => {
-            let why = record.abort_reason.as_ref();
-            (
-                "False",
-                Reason::Aborted,
-                why.map(|(reason, message)| format!("{reason}: {message}"))
-                    .unwrap_or_default(),
-            )
-        }
-        (None, Some((reason, message))) => ("False", reason, message),
-        (None, None) => ("False", Reason::Moving, String::new()),
-    };
-    let reconciling = if done {
-        ("False", Reason::Settled)
-    } else {
-        ("True", Reason::Moving)
-    };
-    let make = |type_: &str, truth: &str, reason, message: &str| {
-        make_condition(
-            &before.conditions,
-            type_,
-            truth,
-            reason,
-            message,
-            generation,
-            now,
-        )
-    };
-    vec![
-        make("Ready", ready, reason, &message),
-        make("Reconciling", reconciling.0, reconciling.1, ""),
-        make("Stalled", "False", Reason::Settled, ""),
-    ]
 }

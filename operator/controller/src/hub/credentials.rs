@@ -5,6 +5,7 @@ use crate::{dirty::Dirty, members::Members};
 use flambeau_crds::{MemberClusterSpec, cluster::SecretKeyReference};
 use flambeau_planner::model::Name;
 use futures::{StreamExt, pin_mut};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
@@ -55,7 +56,14 @@ impl Credentials {
             self.members.clone(),
             self.dirty.clone(),
         );
-        let task = tokio::spawn(watch(client, members, dirty, name.clone(), spec.clone()));
+        let status = entry.object.status.as_ref();
+        let unreachable = status.and_then(|status| status.unreachable_since.as_ref());
+        let member = Followed {
+            name: name.clone(),
+            spec: spec.clone(),
+            unreachable_since: unreachable.map(|since| since.0),
+        };
+        let task = tokio::spawn(watch(client, members, dirty, member));
         let replaced = self
             .watches
             .insert(name.clone(), (spec, task.abort_handle()));
@@ -73,14 +81,26 @@ impl Drop for Credentials {
     }
 }
 
-async fn watch(
-    client: Client,
-    members: Members,
-    dirty: Dirty,
+/// A member whose Secret is watched.
+struct Followed {
     name: Name,
     spec: MemberClusterSpec,
-) {
-    let reference = &spec.kubeconfig_secret;
+    /// As it was stored before; told once.
+    unreachable_since: Option<Timestamp>,
+}
+
+impl Followed {
+    fn configure(&mut self, members: &Members, kubeconfig: Result<&[u8], String>) {
+        members.configure(&self.name, &self.spec, kubeconfig);
+        if let Some(since) = self.unreachable_since.take() {
+            members.restore_unreachable(&self.name, since);
+        }
+    }
+}
+
+async fn watch(client: Client, members: Members, dirty: Dirty, mut member: Followed) {
+    let name = member.name.clone();
+    let reference = &member.spec.kubeconfig_secret.clone();
     let api: Api<Secret> = Api::namespaced(client, &reference.namespace);
     let only = watcher::Config::default().fields(&format!("metadata.name={}", reference.name));
     let stream = watcher(api, only).default_backoff();
@@ -104,14 +124,14 @@ async fn watch(
             Err(error) => {
                 tracing::warn!(cluster = %name, %error, "the kubeconfig Secret cannot be watched, it is tried again");
                 if !configured && forbidden(&error) {
-                    members.configure(&name, &spec, Err(unreadable(reference)));
+                    member.configure(&members, Err(unreadable(reference)));
                     dirty.mark();
                 }
                 continue;
             }
         };
         let kubeconfig = kubeconfig(secret.as_ref(), reference);
-        members.configure(&name, &spec, kubeconfig);
+        member.configure(&members, kubeconfig);
         configured = true;
         dirty.mark();
     }

@@ -2,17 +2,18 @@
 
 use crate::{convert, declared::Declared};
 use flambeau_crds::{
-    CloudProvider, CloudProviderStatus, FINALIZER, GamesApplication, GamesApplicationStatus,
-    MemberCluster, Migration, MigrationSpec, MigrationStatus, SovereigntyPolicy,
-    SovereigntyPolicyStatus,
+    CloudProvider, CloudProviderStatus, Evacuation, EvacuationStatus, FINALIZER, Freeze,
+    FreezeStatus, GamesApplication, GamesApplicationStatus, MemberCluster, Migration,
+    MigrationSpec, MigrationStatus, SovereigntyPolicy, SovereigntyPolicyStatus,
 };
 use flambeau_planner::model::{
-    ApplicationKey, ApplicationRecord, ApplicationSpec, MigrationRecord, Policy, Provider,
+    self, ApplicationKey, ApplicationRecord, ApplicationSpec, Kind, MigrationRecord, Policy,
+    Provider,
 };
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt, api::ObjectMeta};
 use serde::de::DeserializeOwned;
-use std::{fmt::Debug, sync::Arc};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
 /// Namespace and name; the namespace of cluster-scoped objects is empty.
 pub type ObjectKey = ApplicationKey;
@@ -26,8 +27,8 @@ pub struct Meta {
     pub version: u64,
     /// Generation of the spec.
     pub generation: Option<i64>,
-    /// Whether Flambeau's finalizer is on it.
-    pub protected: bool,
+    /// Where Flambeau's finalizer stands among the finalizers, if it is on it.
+    pub finalizer: Option<usize>,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// When it was created.
@@ -40,14 +41,21 @@ impl Meta {
             uid: metadata.uid.clone().unwrap_or_default(),
             version: version(metadata),
             generation: metadata.generation,
-            protected: metadata
+            finalizer: metadata
                 .finalizers
                 .iter()
                 .flatten()
-                .any(|finalizer| finalizer == FINALIZER),
+                .position(|finalizer| finalizer == FINALIZER),
             deleting: metadata.deletion_timestamp.is_some(),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
         }
+    }
+}
+
+impl Meta {
+    /// Whether Flambeau's finalizer is on it.
+    pub fn protected(&self) -> bool {
+        self.finalizer.is_some()
     }
 }
 
@@ -182,6 +190,11 @@ pub struct ApplicationEntry {
     pub status: Arc<GamesApplicationStatus>,
     /// What was recorded, from the status.
     pub record: Arc<ApplicationRecord>,
+    /// Kinds that a copy may have: those that are declared, and those that ever
+    /// were while a copy has been anywhere.
+    pub kinds: Arc<BTreeSet<Kind>>,
+    /// Whether all of them are stored: before that, none is written.
+    pub kinds_stored: bool,
 }
 
 impl Entry for ApplicationEntry {
@@ -195,20 +208,24 @@ impl Entry for ApplicationEntry {
         let (spec, declared) = match unchanged {
             Some(before) => (Arc::clone(&before.spec), before.declared.clone()),
             None => {
-                let kinds = convert::kinds(&object);
-                let declared = convert::declared(&mut object);
-                let spec = convert::application_spec(&object, kinds, declared.as_ref().err());
+                let (spec, declared) = convert::application(&mut object);
                 (Arc::new(spec), declared.map(Arc::new))
             }
         };
         let status = object.status.unwrap_or_default();
         let record = Arc::new(convert::application_record(&status));
+        let stored: BTreeSet<Kind> = status.kinds.iter().map(convert::kind).collect();
+        let kinds_stored = stored.is_superset(&spec.kinds);
+        let kinds = stored.union(&spec.kinds).cloned().collect();
+        let unchanged = before.filter(|before| *before.kinds == kinds);
         Self {
             meta,
             spec,
             declared,
             status: Arc::new(status),
             record,
+            kinds: unchanged.map_or_else(|| Arc::new(kinds), |before| Arc::clone(&before.kinds)),
+            kinds_stored,
         }
     }
 
@@ -242,6 +259,60 @@ impl Entry for MigrationEntry {
             spec: Arc::new(object.spec),
             status: Arc::new(status),
             record,
+        }
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+/// An Evacuation.
+#[derive(Clone, Debug)]
+pub struct EvacuationEntry {
+    /// About the object.
+    pub meta: Meta,
+    /// What was asked for and recorded.
+    pub evacuation: Arc<model::Evacuation>,
+    /// Its status.
+    pub status: Arc<EvacuationStatus>,
+}
+
+impl Entry for EvacuationEntry {
+    type Object = Evacuation;
+
+    fn from_object(object: Evacuation, _: Option<&Self>) -> Self {
+        Self {
+            meta: Meta::of(&object.metadata),
+            evacuation: Arc::new(convert::evacuation(&object)),
+            status: Arc::new(object.status.unwrap_or_default()),
+        }
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+/// A Freeze.
+#[derive(Clone, Debug)]
+pub struct FreezeEntry {
+    /// About the object.
+    pub meta: Meta,
+    /// The window.
+    pub freeze: Arc<model::Freeze>,
+    /// Its status.
+    pub status: FreezeStatus,
+}
+
+impl Entry for FreezeEntry {
+    type Object = Freeze;
+
+    fn from_object(object: Freeze, _: Option<&Self>) -> Self {
+        Self {
+            meta: Meta::of(&object.metadata),
+            freeze: Arc::new(convert::freeze(&object)),
+            status: object.status.unwrap_or_default(),
         }
     }
 

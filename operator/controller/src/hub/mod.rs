@@ -3,12 +3,16 @@
 
 mod credentials;
 mod entries;
+mod missing;
+mod reread;
 mod table;
 mod watch;
 
 pub use entries::{
-    ApplicationEntry, ClusterEntry, Entry, Meta, MigrationEntry, PolicyEntry, ProviderEntry,
+    ApplicationEntry, ClusterEntry, Entry, EvacuationEntry, FreezeEntry, Meta, MigrationEntry,
+    PolicyEntry, ProviderEntry,
 };
+pub use missing::Missing;
 pub use table::Table;
 
 use crate::{dirty::Dirty, members::Members};
@@ -21,7 +25,7 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Caches of the five kinds on the hub.
+/// Caches of Flambeau's kinds on the hub.
 #[derive(Clone)]
 pub struct Hub {
     /// A client of the hub.
@@ -36,6 +40,12 @@ pub struct Hub {
     pub applications: Arc<Table<ApplicationEntry>>,
     /// Migrations.
     pub migrations: Arc<Table<MigrationEntry>>,
+    /// Evacuations.
+    pub evacuations: Arc<Table<EvacuationEntry>>,
+    /// Freezes.
+    pub freezes: Arc<Table<FreezeEntry>>,
+    /// Kinds that the hub does not know.
+    pub missing: Missing,
     kinds: Arc<RwLock<BTreeSet<Kind>>>,
 }
 
@@ -49,6 +59,9 @@ impl Hub {
             policies: Arc::default(),
             applications: Arc::default(),
             migrations: Arc::default(),
+            evacuations: Arc::default(),
+            freezes: Arc::default(),
+            missing: Missing::default(),
             kinds: Arc::default(),
         }
     }
@@ -57,29 +70,16 @@ impl Hub {
     /// reached as soon as it is known here.
     pub fn watch(&self, members: &Members, dirty: &Dirty) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        let client = || self.client.clone();
-        tasks.spawn(watch::watch(
-            client(),
-            Arc::clone(&self.providers),
-            dirty.clone(),
-            |_, _| {},
-        ));
-        tasks.spawn(watch::watch(
-            client(),
-            Arc::clone(&self.policies),
-            dirty.clone(),
-            |_, _| {},
-        ));
-        tasks.spawn(watch::watch(
-            client(),
-            Arc::clone(&self.migrations),
-            dirty.clone(),
-            |_, _| {},
-        ));
-        let mut credentials = Credentials::new(client(), members.clone(), dirty.clone());
+        tasks.spawn(self.watch_quietly(&self.providers, dirty));
+        tasks.spawn(self.watch_quietly(&self.policies, dirty));
+        tasks.spawn(self.watch_quietly(&self.migrations, dirty));
+        tasks.spawn(self.watch_quietly(&self.evacuations, dirty));
+        tasks.spawn(self.watch_quietly(&self.freezes, dirty));
+        let mut credentials = Credentials::new(self.client.clone(), members.clone(), dirty.clone());
         let clusters = watch::watch(
-            client(),
+            self.client.clone(),
             Arc::clone(&self.clusters),
+            self.missing.clone(),
             dirty.clone(),
             move |key: &entries::ObjectKey, entry| credentials.follow(&key.name, entry),
         );
@@ -92,8 +92,9 @@ impl Hub {
         });
         let (members, kinds) = (members.clone(), Arc::clone(&self.kinds));
         tasks.spawn(watch::watch(
-            client(),
+            self.client.clone(),
             Arc::clone(&self.applications),
+            self.missing.clone(),
             dirty.clone(),
             move |key, entry: Option<&ApplicationEntry>| match entry {
                 None => members.undeclare(key),
@@ -109,6 +110,21 @@ impl Hub {
         tasks
     }
 
+    /// A watch that nothing but the table follows.
+    fn watch_quietly<E: Entry>(
+        &self,
+        table: &Arc<Table<E>>,
+        dirty: &Dirty,
+    ) -> impl Future<Output = ()> + use<E> {
+        watch::watch(
+            self.client.clone(),
+            Arc::clone(table),
+            self.missing.clone(),
+            dirty.clone(),
+            |_, _| {},
+        )
+    }
+
     /// Whether every kind was listed once: before that, what is not there is
     /// unknown, not absent.
     pub fn synced(&self) -> bool {
@@ -117,14 +133,16 @@ impl Hub {
             && self.policies.synced()
             && self.applications.synced()
             && self.migrations.synced()
+            && self.evacuations.synced()
+            && self.freezes.synced()
     }
 }
 
 fn announce_kinds(known: &RwLock<BTreeSet<Kind>>, entry: &ApplicationEntry, members: &Members) {
-    let all_known = |known: &BTreeSet<Kind>| known.is_superset(&entry.spec.kinds);
+    let all_known = |known: &BTreeSet<Kind>| known.is_superset(&entry.kinds);
     let news = known.read().is_ok_and(|known| !all_known(&known));
     if news && let Ok(mut known) = known.write() {
-        known.extend(entry.spec.kinds.iter().cloned());
+        known.extend(entry.kinds.iter().cloned());
         members.watch_kinds(&known);
     }
 }

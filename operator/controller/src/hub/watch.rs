@@ -2,6 +2,7 @@
 
 use super::{
     entries::{Entry, ObjectKey},
+    missing::Missing,
     table::Table,
 };
 use crate::dirty::Dirty;
@@ -15,7 +16,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 /// Objects per page of a list: a page is in memory as a whole, with everything
 /// that is not kept.
-const PAGE: u32 = 100;
+pub(super) const PAGE: u32 = 100;
 
 /// Watches a kind. An object that cannot be understood is passed over with a
 /// warning, and its last known version stands: it must not starve the rest.
@@ -24,6 +25,7 @@ const PAGE: u32 = 100;
 pub async fn watch<E: Entry>(
     client: Client,
     table: Arc<Table<E>>,
+    missing: Missing,
     dirty: Dirty,
     mut follow: impl FnMut(&ObjectKey, Option<&E>) + Send,
 ) {
@@ -35,12 +37,16 @@ pub async fn watch<E: Entry>(
     let mut seen = BTreeSet::new();
     while let Some(event) = stream.next().await {
         match event {
-            Ok(watcher::Event::Init) => seen.clear(),
+            Ok(watcher::Event::Init) => {
+                seen.clear();
+                table.list_begins();
+            }
             Ok(watcher::Event::InitApply(object)) => {
                 seen.insert(guarded_key(&object));
                 take::<E>(&table, object, &mut follow);
             }
             Ok(watcher::Event::InitDone) => {
+                missing.found::<E>();
                 for key in table.listed(&std::mem::take(&mut seen)) {
                     follow(&key, None);
                 }
@@ -57,10 +63,15 @@ pub async fn watch<E: Entry>(
                     .resource_version()
                     .and_then(|version| version.parse().ok())
                     .unwrap_or(0);
-                if table.remove(&key, version) {
-                    follow(&key, None);
-                }
+                table.remove(&key, &object.uid().unwrap_or_default(), version);
+                // Whether it was dropped before or not: all have to hear of it.
+                follow(&key, table.get(&key).as_ref());
                 dirty.mark();
+            }
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                if status.code == 404 =>
+            {
+                missing.lost::<E>();
             }
             Err(error) => {
                 tracing::warn!(%kind, %error, "watch on the hub failed, it is tried again");
@@ -69,7 +80,9 @@ pub async fn watch<E: Entry>(
     }
 }
 
-fn guarded_key<K: Resource<DynamicType = ()>>(object: &DeserializeGuard<K>) -> ObjectKey {
+pub(super) fn guarded_key<K: Resource<DynamicType = ()>>(
+    object: &DeserializeGuard<K>,
+) -> ObjectKey {
     ObjectKey {
         namespace: object.namespace().unwrap_or_default().into(),
         name: object.name_any().into(),
