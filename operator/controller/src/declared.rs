@@ -1,6 +1,7 @@
 //! What an application declares, in the form in which it is written.
 
 use flambeau_planner::model::{ApplicationKey, Kind, Name};
+use jiff::Timestamp;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ pub struct Declared {
     pub key: ApplicationKey,
     /// UID of the GamesApplication, for owner references on the hub.
     pub uid: String,
+    /// When the GamesApplication was created: tells it from an earlier one of
+    /// the same name.
+    pub created: Option<Timestamp>,
     /// Its objects, in the order in which they are written.
     pub objects: Vec<DeclaredObject>,
     /// How requests reach it; none without traffic.
@@ -40,4 +44,132 @@ pub struct DeclaredTraffic {
     pub service: Name,
     /// Port of the Service.
     pub port: u16,
+}
+
+/// Replicas of a workload that says nothing of them
+/// (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/deployment-v1/#DeploymentSpec>).
+const DEFAULT_REPLICAS: u64 = 1;
+
+impl Declared {
+    /// The form in which it stands by: every workload has these replicas at
+    /// most, and nothing runs by the clock. What would scale a workload up
+    /// again (HorizontalPodAutoscaler), or run once and for all (Job), is left
+    /// out until the copy is made whole.
+    pub fn standby(&self, replicas: u32) -> Self {
+        let objects = self.objects.iter();
+        Self {
+            objects: objects
+                .filter_map(|object| object.standby(replicas))
+                .collect(),
+            ..self.clone()
+        }
+    }
+}
+
+impl DeclaredObject {
+    /// None when a standby goes without it.
+    fn standby(&self, replicas: u32) -> Option<Self> {
+        let group = self.kind.api_version.split('/').next().unwrap_or_default();
+        let scales = match (group, &*self.kind.kind) {
+            ("autoscaling", "HorizontalPodAutoscaler") | ("batch", "Job") => return None,
+            ("batch", "CronJob") => {
+                return Some(self.with("suspend", Value::Bool(true), "suspended"));
+            }
+            ("apps", "Deployment" | "StatefulSet" | "ReplicaSet") => true,
+            _ => false,
+        };
+        let declared = self.manifest.pointer("/spec/replicas");
+        let declared = declared
+            .and_then(Value::as_u64)
+            .or_else(|| scales.then_some(DEFAULT_REPLICAS));
+        let fewer = declared.is_some_and(|declared| declared > u64::from(replicas));
+        if !fewer {
+            return Some(self.clone());
+        }
+        Some(self.with("replicas", replicas.into(), &format!("standby-{replicas}")))
+    }
+
+    /// The object with one field of its specification as given, and a digest
+    /// that says so.
+    fn with(&self, field: &str, value: Value, mark: &str) -> Self {
+        let mut manifest = (*self.manifest).clone();
+        if let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.insert(field.to_owned(), value);
+        }
+        Self {
+            manifest: Arc::new(manifest),
+            digest: format!("{}.{mark}", self.digest).into(),
+            ..self.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn declared(objects: &[Value]) -> Declared {
+        let objects = objects
+            .iter()
+            .enumerate()
+            .map(|(index, manifest)| DeclaredObject {
+                kind: Kind {
+                    api_version: manifest["apiVersion"].as_str().unwrap().into(),
+                    kind: manifest["kind"].as_str().unwrap().into(),
+                },
+                name: "x".into(),
+                manifest: Arc::new(manifest.clone()),
+                digest: format!("d{index}").into(),
+            });
+        Declared {
+            key: ApplicationKey {
+                namespace: "games".into(),
+                name: "a".into(),
+            },
+            uid: "u".into(),
+            created: None,
+            objects: objects.collect(),
+            traffic: None,
+        }
+    }
+
+    #[test]
+    fn a_standby_keeps_everything_and_runs_little_of_it() {
+        let whole = declared(&[
+            json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]}}),
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 5}}),
+            json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": {"replicas": 2}}),
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {}}),
+            json!({"apiVersion": "example.org/v1", "kind": "Database", "spec": {"replicas": 3}}),
+            json!({"apiVersion": "batch/v1", "kind": "CronJob", "spec": {"schedule": "* * * * *"}}),
+            json!({"apiVersion": "batch/v1", "kind": "Job", "spec": {}}),
+            json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": {"minReplicas": 3}}),
+        ]);
+        let replicas = |declared: &Declared| -> Vec<Option<u64>> {
+            let objects = declared.objects.iter();
+            objects
+                .map(|object| object.manifest.pointer("/spec/replicas")?.as_u64())
+                .collect()
+        };
+        let two = whole.standby(2);
+        assert_eq!(
+            replicas(&two),
+            [None, Some(2), Some(2), None, Some(2), None]
+        );
+        assert_eq!(two.objects[5].manifest["spec"]["suspend"], true);
+        let same = |index: usize| two.objects[index].digest == whole.objects[index].digest;
+        assert_eq!(
+            (0..6).map(same).collect::<Vec<_>>(),
+            [true, false, true, true, false, false],
+            "what is as before is not written again"
+        );
+        let none = whole.standby(0);
+        assert_eq!(
+            replicas(&none),
+            [None, Some(0), Some(0), Some(0), Some(0), None]
+        );
+        assert_ne!(none.objects[1].digest, two.objects[1].digest);
+        assert_eq!(two.standby(2), two);
+    }
 }

@@ -7,6 +7,8 @@ use super::{
     discovery::{Discovery, Resource},
     endpoints,
     error::MemberError,
+    fencing::{self, Fence},
+    form::Forms,
     health::Health,
     kubeconfig,
     metrics::MemberMetrics,
@@ -74,7 +76,10 @@ pub(super) struct Member {
     pub health: Health,
     /// What is known of its nodes.
     pub nodes: Known,
+    /// Which copies stand by.
+    pub forms: Forms,
     pub works: Works,
+    pub fence: Fence,
     /// Bounds concurrent writes.
     pub permits: Semaphore,
     /// One Namespace is made at a time.
@@ -114,7 +119,9 @@ impl Member {
             store: Store::default(),
             health: Health::new(),
             nodes: Known::default(),
+            forms: Forms::default(),
             works: Works::default(),
+            fence: Fence::default(),
             permits: Semaphore::new(shared.settings.concurrent_writes),
             namespaces: tokio::sync::Mutex::new(()),
             recheck: channel::Sender::new(()),
@@ -168,6 +175,12 @@ impl Member {
             Err(message) => self.health.misconfigured(self, message),
         }
         true
+    }
+
+    /// What an application declares, in the form of its copy here.
+    pub fn declared(&self, key: &ApplicationKey) -> Option<Arc<Declared>> {
+        let declared = self.shared.declared(key)?;
+        Some(self.forms.of(declared))
     }
 
     /// Has objects that were seen before their declaration compared with it:
@@ -291,6 +304,7 @@ async fn run(member: Arc<Member>, connection: Arc<Connection>) {
     tasks.spawn(probe::run(member.clone(), connection.clone()));
     tasks.spawn(nodes::run(member.clone(), connection.clone()));
     tasks.spawn(discovery::run(member.clone(), connection.clone()));
+    tasks.spawn(fencing::run(member.clone(), connection.clone()));
     tasks.spawn(watch::run(member, connection));
     while tasks.join_next().await.is_some() {}
 }

@@ -14,12 +14,15 @@ mod discovery;
 mod endpoints;
 mod erase;
 mod error;
+mod fencing;
+mod form;
 mod fresh;
 mod health;
 mod kubeconfig;
 mod live;
 mod member;
 mod metrics;
+mod namespace;
 mod nodes;
 mod observe;
 mod order;
@@ -31,7 +34,9 @@ mod store;
 mod watch;
 mod work;
 
+pub use erase::Erasure;
 pub use error::MemberError;
+pub use fencing::Fencing;
 pub use metrics::{MemberMetrics, Verb};
 
 use crate::{declared::Declared, dirty::Dirty, edge::EndpointAddress, leader::Leadership};
@@ -221,6 +226,12 @@ impl Members {
         self.member(name)?.nodes.allocatable()
     }
 
+    /// Whether a member refuses writes under an old epoch by itself.
+    pub fn fencing(&self, name: &str) -> Fencing {
+        self.member(name)
+            .map_or(Fencing::Unknown, |member| member.fence.state())
+    }
+
     /// Version of Kubernetes that a member reports.
     pub fn version(&self, name: &str) -> Option<String> {
         self.member(name)?.version()
@@ -276,7 +287,7 @@ impl Members {
             .unwrap_or_else(PoisonError::into_inner);
         members
             .values()
-            .for_each(|member| member.compare(&declared));
+            .for_each(|member| member.compare(&member.forms.of(declared.clone())));
     }
 
     /// Forgets what an application declared.
@@ -294,7 +305,25 @@ impl Members {
             .members
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        members.values().for_each(|member| member.works.forget(key));
+        for member in members.values() {
+            member.works.forget(key);
+            member.forms.set(key, None);
+        }
+    }
+
+    /// Sets the form of an application's copy on a member: the replicas of a
+    /// standby, or none for whole, as every copy is to begin with. Everything
+    /// that is asked or done of the copy here is of that form. Cheap when
+    /// nothing changes.
+    pub fn set_form(&self, cluster: &str, key: &ApplicationKey, standby: Option<u32>) {
+        let Some(member) = self.member(cluster) else {
+            return;
+        };
+        if member.forms.set(key, standby)
+            && let Some(declared) = member.declared(key)
+        {
+            member.compare(&declared);
+        }
     }
 
     /// What an application's copy on a member looks like. An object is
@@ -304,7 +333,7 @@ impl Members {
         let Some(member) = self.member(cluster) else {
             return CopyObservation::default();
         };
-        let declared = self.0.shared.declared(key);
+        let declared = member.declared(key);
         let wanted = self.0.shared.wanted.borrow().clone();
         let mut contents = member.store.lock();
         let mut observation =
@@ -369,7 +398,9 @@ impl Members {
         declared: &Declared,
         epoch: i64,
     ) -> Result<(), MemberError> {
-        apply::apply(&*self.expect(cluster)?, declared, epoch).await
+        let member = self.expect(cluster)?;
+        let declared = member.forms.apply(declared);
+        apply::apply(&member, &declared, epoch).await
     }
 
     /// Whether [`Members::apply`] has anything to do: not while all that
@@ -378,7 +409,8 @@ impl Members {
         let Some(member) = self.member(cluster) else {
             return false;
         };
-        let pending = observe::pending(&member.store.lock(), &member.name, declared, epoch);
+        let declared = member.forms.apply(declared);
+        let pending = observe::pending(&member.store.lock(), &member.name, &declared, epoch);
         // What stands in the way is told by trying.
         pending.map_or(true, |pending| !pending.is_empty())
     }
@@ -399,7 +431,9 @@ impl Members {
     }
 
     /// Deletes every object of an application from a member: of the kinds
-    /// given and of all that are watched. Returns when all deletions are under
+    /// given and of all that are watched; with an [`Erasure`], only what was
+    /// not written under a higher epoch, and so that no old leader writes it
+    /// again. Returns when all deletions are under
     /// way; [`Members::observe`] tells when they are done, and
     /// [`Members::verify_absent`] makes sure.
     ///
@@ -410,8 +444,9 @@ impl Members {
         cluster: &str,
         key: &ApplicationKey,
         kinds: &BTreeSet<Kind>,
+        erasure: Option<&Erasure>,
     ) -> Result<(), MemberError> {
-        erase::erase(&*self.expect(cluster)?, key, kinds).await
+        erase::erase(&*self.expect(cluster)?, key, kinds, erasure).await
     }
 
     /// Whether an application's copy serves now, by reading the member anew:
@@ -421,8 +456,9 @@ impl Members {
     /// # Errors
     /// When the member does not answer: nothing is known then.
     pub async fn serves(&self, cluster: &str, key: &ApplicationKey) -> Result<bool, MemberError> {
-        match self.0.shared.declared(key) {
-            Some(declared) => fresh::serves(&*self.expect(cluster)?, &declared).await,
+        let member = self.expect(cluster)?;
+        match member.declared(key) {
+            Some(declared) => fresh::serves(&member, &declared).await,
             None => Ok(false),
         }
     }

@@ -232,7 +232,7 @@ impl Watch {
 
     fn see(&self, live: &Live) -> Option<(ApplicationKey, Seen)> {
         let key = seen::owner(live)?;
-        let declared = self.member.shared.declared(&key);
+        let declared = self.member.declared(&key);
         let key = declared
             .as_ref()
             .map_or(key, |declared| declared.key.clone());
