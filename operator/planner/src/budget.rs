@@ -2,9 +2,11 @@
 //! moves.
 
 use crate::{
+    Reason,
     fleet::{Decision, Motive},
     law::LawBook,
-    model::{Application, ApplicationKey, MoveType, Name, Snapshot, Step},
+    migration,
+    model::{Application, ApplicationKey, Migration, MoveType, Name, Snapshot, Step},
     need::Need,
     placement,
 };
@@ -46,6 +48,7 @@ fn grant_failovers(snapshot: &Snapshot, law: &LawBook, needs: &mut [Need]) {
         .flat_map(|application| &application.migrations)
         .filter(|migration| {
             migration.move_type == MoveType::Failover
+                && !migration.pause
                 && migration.record.step.is_none_or(|step| step < Step::Ready)
         })
         .count();
@@ -58,11 +61,17 @@ fn grant_failovers(snapshot: &Snapshot, law: &LawBook, needs: &mut [Need]) {
     }
 }
 
+/// A planned move counts from the beginning, except while a freeze holds it:
+/// that may take days.
 fn planned_moves(application: &Application) -> bool {
+    let frozen = |migration: &Migration| {
+        let reason = migration::waiting_for(&migration.record, false).map(|(reason, _)| reason);
+        reason == Some(Reason::Frozen) && !migration.record.reached(Step::Prepare)
+    };
     application
         .migrations
         .iter()
-        .any(|migration| migration.move_type != MoveType::Failover)
+        .any(|migration| migration.move_type != MoveType::Failover && !frozen(migration))
 }
 
 fn grant_planned(snapshot: &Snapshot, law: &LawBook, needs: &mut [Need]) {

@@ -8,7 +8,7 @@ use crate::{
     gates::{self, Context},
     health,
     law::LawBook,
-    model::{Application, MoveType, Name, Role, Snapshot, Step},
+    model::{Application, Name, Role, Snapshot, Step},
     placement,
 };
 use jiff::Timestamp;
@@ -103,7 +103,7 @@ pub fn desired(
 
 fn during_move(context: &Context<'_>, desired: &mut Desired, present: impl Fn(i64) -> Copy) {
     let (application, migration) = (context.application, context.migration);
-    let (snapshot, record) = (context.snapshot, &migration.record);
+    let record = &migration.record;
     let Some(step) = record.step.filter(|_| record.reached(Step::Prepare)) else {
         return;
     };
@@ -125,13 +125,7 @@ fn during_move(context: &Context<'_>, desired: &mut Desired, present: impl Fn(i6
     match step {
         Step::Preflight | Step::Done => {}
         Step::Prepare | Step::Ready | Step::Sync | Step::Shift | Step::Soak | Step::Drain => {
-            // Requests leave a lost cluster at once: a quick refusal is better
-            // than none, and a target that is ready serves at once.
-            if migration.move_type == MoveType::Failover && lost(snapshot, &from) {
-                weigh(0, 100);
-            } else {
-                weigh(100 - record.percent, record.percent);
-            }
+            weigh(100 - record.percent, record.percent);
             desired.copies.insert(from, present(source_epoch));
             desired.copies.insert(to, present(record.epoch));
         }

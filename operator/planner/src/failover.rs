@@ -92,7 +92,8 @@ fn cooled_down(application: &Application, active: &Placement) -> Timestamp {
 /// enough.
 pub fn failback(application: &Application, snapshot: &Snapshot, now: Timestamp) -> Option<Name> {
     let home = application.record.failed_over_from.as_ref()?;
-    let due = failback_due(application, snapshot)?;
+    let away = application.record.active()?.cluster != *home;
+    let due = failback_due(application, snapshot).filter(|_| away)?;
     (due <= now).then(|| home.clone())
 }
 

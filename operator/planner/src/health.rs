@@ -112,7 +112,8 @@ pub fn lost(snapshot: &Snapshot, cluster: &str) -> Option<Timestamp> {
 impl Snapshot {
     /// More than half of the clusters that answered until then vanished within
     /// one window: it is more likely that the hub is cut off than that they
-    /// are all gone, so nothing moves by itself.
+    /// are all gone, so nothing moves by itself. One that cannot be asked says
+    /// nothing about the hub.
     pub fn hub_suspect(&self) -> bool {
         let mut vanished: Vec<Timestamp> = self
             .clusters
@@ -123,13 +124,18 @@ impl Snapshot {
             })
             .collect();
         vanished.sort();
+        let asked = self
+            .clusters
+            .values()
+            .filter(|cluster| !matches!(cluster.reach, Reach::Misconfigured { .. }))
+            .count();
         vanished.iter().enumerate().any(|(index, last)| {
             let earlier = vanished[..index]
                 .iter()
                 .take_while(|since| last.duration_since(**since) > self.settings.hub_window)
                 .count();
             let together = index + 1 - earlier;
-            together * 2 > self.clusters.len() - earlier
+            together * 2 > asked - earlier
         })
     }
 }
@@ -193,5 +199,12 @@ mod tests {
         );
         unreachable(&mut snapshot, "c", later(3601));
         assert!(snapshot.hub_suspect(), "both that were left");
+        unreachable(&mut snapshot, "b", later(3600));
+        change_cluster(&mut snapshot, "c", |cluster| {
+            cluster.reach = Reach::Misconfigured {
+                message: "no kubeconfig".to_owned(),
+            };
+        });
+        assert!(snapshot.hub_suspect(), "the last one that was asked");
     }
 }

@@ -30,6 +30,7 @@ pub fn advance(context: &Context<'_>, current: &Name) -> MigrationRecord {
         return record;
     }
     track_downtime(context, &mut record);
+    send_requests(context, &mut record);
     match record.step {
         None if numbered(context) => enter(&mut record, Step::Preflight, context.now),
         None => {}
@@ -83,26 +84,49 @@ fn go_on(context: &Context<'_>, record: &mut MigrationRecord, step: Step, curren
             .find(|verdict| verdict.outcome == GateOutcome::Fail)
             .map(|verdict| (verdict.reason, verdict.message.clone()))
     });
+    let waits = verdicts
+        .iter()
+        .any(|verdict| verdict.outcome == GateOutcome::Wait);
+    let may_pass = !waits && !(context.migration.pause && may_walk_back(step));
     match objection.filter(|_| may_walk_back(step)) {
         Some((reason, message)) => {
             let back = gates::way_back(context);
             if back.outcome == GateOutcome::Pass {
                 hold(record, verdicts);
                 walk_back(record, reason, message, context.now);
-            } else {
-                verdicts.push(back);
-                hold(record, verdicts);
+                return;
             }
-        }
-        None => {
-            let passed = verdicts
-                .iter()
-                .all(|verdict| verdict.outcome == GateOutcome::Pass);
+            // A move that can only go on does not stand between two clusters.
+            let goes_on = may_pass && gates::only_way_is_forward(context);
+            verdicts.push(back);
             hold(record, verdicts);
-            if passed && !(context.migration.pause && may_walk_back(step)) {
+            if goes_on {
                 pass(context, record, step);
             }
         }
+        None => {
+            hold(record, verdicts);
+            if may_pass {
+                pass(context, record, step);
+            }
+        }
+    }
+}
+
+/// What a failover sends to its target before Shift is recorded first, and
+/// that anything was sent there stays so.
+fn send_requests(context: &Context<'_>, record: &mut MigrationRecord) {
+    if !matches!(record.step, Some(Step::Prepare | Step::Ready | Step::Sync)) {
+        return;
+    }
+    let percent = if gates::requests_at_target(context) {
+        100
+    } else {
+        0
+    };
+    if record.percent != percent {
+        record.percent = percent;
+        record.stage_since = Some(context.now);
     }
 }
 
@@ -155,6 +179,17 @@ pub fn waiting_for(record: &MigrationRecord, paused: bool) -> Option<(Reason, St
         Some(verdict) => Some((verdict.reason, verdict.message.clone())),
         None if paused => Some((Reason::Paused, "a person holds the move".to_owned())),
         None => None,
+    }
+}
+
+/// The cluster that is avoided for a while because the move was walked back:
+/// the target that is to blame, or a source that comes and goes, so that the
+/// next failover off it is not given up again.
+pub fn avoided<'a>(application: &Application, migration: &'a Migration) -> Option<&'a Name> {
+    let cooldown = application.spec.failover.cooldown;
+    match &migration.record.abort_reason {
+        Some((Reason::SourceRecovered, _)) => cooldown.is_positive().then_some(&migration.from),
+        _ => blames_target(&migration.record).then_some(&migration.to),
     }
 }
 
@@ -215,6 +250,7 @@ fn pass(context: &Context<'_>, record: &mut MigrationRecord, step: Step) {
             record.epoch = context.application.record.epoch + 1;
             record.lost_since = gates::loss(context).map(|loss| loss.since);
             enter(record, Step::Prepare, now);
+            send_requests(context, record);
         }
         Step::Prepare => enter(record, Step::Ready, now),
         Step::Ready => enter(record, Step::Sync, now),

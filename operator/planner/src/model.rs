@@ -320,7 +320,8 @@ pub struct MigrationRecord {
     pub step: Option<Step>,
     /// Percentage of requests that go to the target.
     pub percent: u8,
-    /// When the current stage of Shift began.
+    /// When the share of the target last changed; none as long as no request
+    /// was ever sent there.
     pub stage_since: Option<Timestamp>,
     /// Every step so far.
     pub steps: Vec<StepRecord>,
@@ -444,12 +445,14 @@ impl Snapshot {
             .is_some_and(|cluster| cluster.reach == Reach::Reachable)
     }
 
-    /// Whether a copy is positively known to do its work.
+    /// Whether a copy is positively known to do its work: endpoints that are
+    /// ready on the member, and answer nobody at the edge, do not.
     pub fn serves(&self, application: &Application, cluster: &str) -> bool {
         self.reaches(cluster)
             && application.known_copy(cluster).is_some_and(|copy| {
                 if application.spec.traffic {
-                    copy.endpoints > 0 && copy.endpoints_at_edge > 0
+                    let silent = matches!(copy.service, Service::Silent { .. });
+                    copy.endpoints > 0 && copy.endpoints_at_edge > 0 && !silent
                 } else {
                     copy.ready()
                 }

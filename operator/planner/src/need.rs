@@ -74,7 +74,10 @@ impl<'a> Chooser<'a, '_> {
     fn need(&mut self, application: &'a Application) -> Need {
         let busy = application.deleting || !application.migrations.is_empty();
         if busy || application.spec.invalid.is_some() {
-            return Need::just(Decision::Stay);
+            return Need {
+                standby: standby::lawful_or_nowhere(self, application),
+                ..Need::just(Decision::Stay)
+            };
         }
         let Some(active) = application.record.active() else {
             return self.place(application);
@@ -87,7 +90,7 @@ impl<'a> Chooser<'a, '_> {
         let standby = if stays {
             standby::wanted(self, application)
         } else {
-            need.standby
+            standby::lawful_or_nowhere(self, application)
         };
         Need { standby, ..need }
     }
@@ -113,7 +116,13 @@ impl<'a> Chooser<'a, '_> {
         if let Some(loss) = failover::loss(application, snapshot, &active.cluster, now) {
             return match failover::objection(application, active, &loss, snapshot, now) {
                 Some((reason, message)) => Leaving::Held(Decision::Stalled { reason, message }),
-                None => Leaving::Yes(Motive::Loss(loss), Bounds::default()),
+                None => Leaving::Yes(
+                    Motive::Loss(loss),
+                    Bounds {
+                        hurry: true,
+                        ..Bounds::default()
+                    },
+                ),
             };
         }
         if placement::unlawful(application, &active.cluster, self.law).is_some() {
@@ -124,6 +133,7 @@ impl<'a> Chooser<'a, '_> {
                 Motive::Evacuation(evacuation.name.clone()),
                 Bounds {
                     only: &evacuation.to,
+                    hurry: false,
                 },
             ),
             None => Leaving::No,
@@ -192,14 +202,19 @@ impl<'a> Chooser<'a, '_> {
     /// application serves where it is.
     fn go_back(&mut self, application: &'a Application, home: &Name) -> Option<Need> {
         let active = application.record.active()?;
-        let only = std::slice::from_ref(home);
-        let (choice, candidates) = self.consider(application, Bounds { only });
+        let bounds = Bounds {
+            only: std::slice::from_ref(home),
+            hurry: true,
+        };
+        let (choice, candidates) = self.consider(application, bounds);
         let Choice::Cluster(to) = choice else {
             return None;
         };
-        Some(Need {
+        let decision = self.go(application, active, to, Motive::Failback);
+        let possible = decision.obstacle().is_none() && decision != Decision::NotYet;
+        possible.then(|| Need {
             candidates,
-            ..Need::just(self.go(application, active, to, Motive::Failback))
+            ..Need::just(decision)
         })
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     Reason, desired, evacuation, health,
     law::{Judgement, LawBook},
-    model::{Application, Cluster, Kind, Name, Reach, Resources, Role, Snapshot},
+    model::{Application, Cluster, Kind, Name, Placement, Reach, Resources, Role, Snapshot},
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,9 +63,12 @@ impl Ledger {
                 if placement.role == Role::Active {
                     *ledger.load.entry(placement.cluster.clone()).or_default() += 1;
                 }
-                if matches!(placement.role, Role::Active | Role::Target | Role::Source) {
+                if requests(placement) {
                     ledger.request(application, &placement.cluster);
                 }
+            }
+            if let Some(cluster) = about_to_go(application) {
+                ledger.request(application, cluster);
             }
         }
         ledger
@@ -80,32 +83,75 @@ impl Ledger {
     fn request(&mut self, application: &Application, cluster: &Name) {
         let demand = application.spec.demand;
         let requested = self.requested.entry(cluster.clone()).or_default();
-        requested.milli_cpu = requested.milli_cpu.saturating_add(demand.milli_cpu);
-        requested.memory = requested.memory.saturating_add(demand.memory);
+        *requested = add(*requested, demand);
     }
 
     /// Why a cluster has no room for an application, if its capacity is known.
     pub fn full(&self, application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
-        let capacity = cluster.capacity?;
-        let taken = self
-            .requested
-            .get(&cluster.name)
-            .copied()
-            .unwrap_or_default();
-        let demand = application.spec.demand;
-        let free = Resources {
-            milli_cpu: capacity.milli_cpu.saturating_sub(taken.milli_cpu),
-            memory: capacity.memory.saturating_sub(taken.memory),
-        };
-        let fits = demand.milli_cpu <= free.milli_cpu && demand.memory <= free.memory;
-        (!fits).then(|| {
-            let message = format!(
-                "the application requests {demand}, cluster {} has {free} left",
-                cluster.name
-            );
-            (Reason::ClusterFull, message)
-        })
+        let taken = self.requested.get(&cluster.name).copied();
+        lacks_room(application, cluster, taken.unwrap_or_default())
     }
+}
+
+/// A standby scaled to its floor, and what is being erased, take no room that
+/// anybody counts on.
+fn requests(placement: &Placement) -> bool {
+    matches!(placement.role, Role::Active | Role::Target | Role::Source)
+}
+
+/// Where a move leads that is decided, and not recorded with its application
+/// yet.
+fn about_to_go(application: &Application) -> Option<&Name> {
+    let to = &application.current_move()?.to;
+    let recorded = application.record.on(to).is_some_and(requests);
+    (!recorded).then_some(to)
+}
+
+/// Why a cluster has no room for an application beside all others, if its
+/// capacity is known.
+pub fn full_without(
+    application: &Application,
+    cluster: &Cluster,
+    snapshot: &Snapshot,
+) -> Option<(Reason, String)> {
+    cluster.capacity?;
+    let mut taken = Resources::default();
+    for other in &snapshot.applications {
+        let there = other.record.on(&cluster.name).is_some_and(requests)
+            || about_to_go(other) == Some(&cluster.name);
+        if there && other.spec.key != application.spec.key {
+            taken = add(taken, other.spec.demand);
+        }
+    }
+    lacks_room(application, cluster, taken)
+}
+
+fn add(one: Resources, other: Resources) -> Resources {
+    Resources {
+        milli_cpu: one.milli_cpu.saturating_add(other.milli_cpu),
+        memory: one.memory.saturating_add(other.memory),
+    }
+}
+
+fn lacks_room(
+    application: &Application,
+    cluster: &Cluster,
+    taken: Resources,
+) -> Option<(Reason, String)> {
+    let capacity = cluster.capacity?;
+    let demand = application.spec.demand;
+    let free = Resources {
+        milli_cpu: capacity.milli_cpu.saturating_sub(taken.milli_cpu),
+        memory: capacity.memory.saturating_sub(taken.memory),
+    };
+    let fits = demand.milli_cpu <= free.milli_cpu && demand.memory <= free.memory;
+    (!fits).then(|| {
+        let message = format!(
+            "the application requests {demand}, cluster {} has {free} left",
+            cluster.name
+        );
+        (Reason::ClusterFull, message)
+    })
 }
 
 /// What a choice is bound to, beside the law and the state of clusters.
@@ -113,6 +159,9 @@ impl Ledger {
 pub struct Bounds<'a> {
     /// The only clusters to choose from, the best first; any when empty.
     pub only: &'a [Name],
+    /// What is known now has to do: a better cluster that was not observed yet
+    /// is not waited for.
+    pub hurry: bool,
 }
 
 /// Kinds that clusters do not serve, remembered for applications that are made
@@ -170,10 +219,10 @@ pub fn consider<'a>(
         })
         .collect();
     let chosen = select(application, &candidates, bounds, &ledger.load);
-    if candidates
+    let unobserved = candidates
         .iter()
-        .any(|candidate| candidate.reason == Reason::ClusterNotObserved)
-    {
+        .any(|candidate| candidate.reason == Reason::ClusterNotObserved);
+    if unobserved && !(bounds.hurry && chosen.is_some()) {
         return (Choice::NotYet, candidates);
     }
     let Some(chosen) = chosen else {
@@ -341,6 +390,10 @@ fn recently_failed(
     let message = match failed.reason {
         Reason::ClusterLost => format!(
             "the application was failed over from {cluster}, which is avoided until {:.0}",
+            failed.retry_after
+        ),
+        Reason::SourceRecovered => format!(
+            "{cluster} went and came back, and is avoided until {:.0}",
             failed.retry_after
         ),
         reason => format!(

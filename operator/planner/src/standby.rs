@@ -18,6 +18,20 @@ pub enum Standby {
     On(Name),
 }
 
+/// What becomes of the standby of an application about which nothing else is
+/// decided: the law is kept all the same.
+pub fn lawful_or_nowhere(chooser: &Chooser<'_, '_>, application: &Application) -> Standby {
+    let unlawful = application.record.placements.iter().any(|placement| {
+        placement.role == Role::Standby
+            && placement::unlawful(application, &placement.cluster, chooser.law).is_some()
+    });
+    if unlawful {
+        Standby::Nowhere
+    } else {
+        Standby::Leave
+    }
+}
+
 /// Where the standby of an application should be that stays where it is. One
 /// that exists stays as long as it could be failed over to.
 pub fn wanted<'a>(chooser: &mut Chooser<'a, '_>, application: &'a Application) -> Standby {
@@ -36,10 +50,15 @@ pub fn wanted<'a>(chooser: &mut Chooser<'a, '_>, application: &'a Application) -
     if let Some(cluster) = current.filter(|cluster| usable(chooser, cluster)) {
         return Standby::On(cluster.clone());
     }
+    if chooser.snapshot.hub_suspect() {
+        return lawful_or_nowhere(chooser, application);
+    }
+    // Better one that may return than none, but nothing stays on a cluster
+    // that is being emptied.
+    let current = current.filter(|cluster| !being_emptied(chooser, cluster));
     match chooser.consider(application, Bounds::default()).0 {
         Choice::Cluster(cluster) => Standby::On(cluster),
-        Choice::NotYet => Standby::Leave,
-        // Better one that may return than none.
+        Choice::NotYet => lawful_or_nowhere(chooser, application),
         Choice::NoneEligible | Choice::NoneLawful => {
             current.cloned().map_or(Standby::Nowhere, Standby::On)
         }
@@ -48,10 +67,15 @@ pub fn wanted<'a>(chooser: &mut Chooser<'a, '_>, application: &'a Application) -
 
 fn usable(chooser: &Chooser<'_, '_>, cluster: &Name) -> bool {
     let snapshot = chooser.snapshot;
+    !being_emptied(chooser, cluster)
+        && snapshot.clusters.get(cluster).is_some_and(|cluster| {
+            !cluster.cordoned && health::lost(snapshot, &cluster.name).is_none()
+        })
+}
+
+fn being_emptied(chooser: &Chooser<'_, '_>, cluster: &Name) -> bool {
+    let snapshot = chooser.snapshot;
     snapshot.clusters.get(cluster).is_some_and(|cluster| {
-        !cluster.deleting
-            && !cluster.cordoned
-            && health::lost(snapshot, &cluster.name).is_none()
-            && evacuation::objection(snapshot, cluster).is_none()
+        cluster.deleting || evacuation::objection(snapshot, cluster).is_some()
     })
 }

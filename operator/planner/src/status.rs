@@ -94,8 +94,11 @@ pub fn record(
                     assume(placement, Role::Retiring, now);
                 }
             }
-            keep_standby(standby, &mut next, now);
+            keep_standby(standby.clone(), &mut next, now);
         }
+    }
+    if standby == Standby::Nowhere {
+        keep_standby(standby, &mut next, now);
     }
     if next.active().is_some() {
         retire_strays(application, snapshot, &mut next, now);
@@ -193,7 +196,8 @@ fn follow_move(
             if next.on(&migration.to).is_some() {
                 put(next, &migration.to, Role::Retiring, record.epoch, now);
             }
-            blame(migration, next, settings, now);
+            forget_home(migration, next);
+            blame(application, migration, next, settings, now);
         }
     }
 }
@@ -226,6 +230,15 @@ fn remember_home(application: &Application, migration: &Migration, next: &mut Ap
             migration: migration.name.clone(),
             retry_after: since.checked_add(cooldown).unwrap_or(Timestamp::MAX),
         });
+    }
+}
+
+/// What a move that is walked back had said about where to go back to.
+fn forget_home(migration: &Migration, next: &mut ApplicationRecord) {
+    if migration.move_type == MoveType::Failback {
+        next.failed_over_from = Some(migration.to.clone());
+    } else if next.failed_over_from.as_ref() == Some(&migration.from) {
+        next.failed_over_from = None;
     }
 }
 
@@ -263,24 +276,35 @@ fn retire_strays(
     }
 }
 
-fn blame(migration: &Migration, next: &mut ApplicationRecord, settings: &Settings, now: Timestamp) {
-    let Some((reason, _)) = &migration.record.abort_reason else {
+fn blame(
+    application: &Application,
+    migration: &Migration,
+    next: &mut ApplicationRecord,
+    settings: &Settings,
+    now: Timestamp,
+) {
+    let (Some((reason, _)), Some(cluster)) = (
+        &migration.record.abort_reason,
+        migration::avoided(application, migration),
+    ) else {
         return;
     };
     let known = next
         .failed_targets
         .iter()
-        .position(|failed| failed.cluster == migration.to);
-    let counted = known.is_some_and(|index| next.failed_targets[index].migration == migration.name);
-    if counted || !migration::blames_target(&migration.record) {
+        .position(|failed| failed.cluster == *cluster);
+    if known.is_some_and(|index| next.failed_targets[index].migration == migration.name) {
         return;
     }
     let attempts = known.map_or(1, |index| {
         next.failed_targets.remove(index).attempts.saturating_add(1)
     });
-    let backoff = backoff(settings, attempts);
+    let backoff = match reason {
+        Reason::SourceRecovered => application.spec.failover.cooldown,
+        _ => backoff(settings, attempts),
+    };
     next.failed_targets.push(FailedTarget {
-        cluster: migration.to.clone(),
+        cluster: cluster.clone(),
         attempts,
         reason: *reason,
         migration: migration.name.clone(),

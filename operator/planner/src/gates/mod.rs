@@ -11,15 +11,15 @@ use crate::{
     failover::{self, Loss},
     law::LawBook,
     model::{
-        Application, CopyObservation, GateOutcome, Migration, MoveType, Snapshot, Step, Trigger,
-        Verdict,
+        Application, CopyObservation, GateOutcome, Migration, MoveType, Service, Snapshot, Step,
+        Trigger, Verdict,
     },
 };
 use jiff::{SignedDuration, Timestamp};
 use source::*;
 use target::*;
 
-pub use source::{source_recovered, way_back};
+pub use source::{only_way_is_forward, requests_at_target, source_recovered, way_back};
 
 /// How long requests at a target that is being walked back from get to end.
 const ABORT_DRAIN: SignedDuration = SignedDuration::from_secs(5);
@@ -47,6 +47,7 @@ pub fn of(step: Step) -> &'static [Gate] {
     match step {
         Step::Preflight => &[
             source_matches,
+            home_matches,
             target_lawful,
             target_available,
             target_not_evacuated,
@@ -115,12 +116,7 @@ pub fn held_for_hub(context: &Context<'_>) -> bool {
 
 /// Whether the copy that the move leaves is lost.
 pub fn loss(context: &Context<'_>) -> Option<Loss> {
-    failover::loss(
-        context.application,
-        context.snapshot,
-        &context.migration.from,
-        context.now,
-    )
+    context.loss_of(&context.migration.from)
 }
 
 fn verdict(gate: &'static str, outcome: GateOutcome, reason: Reason, message: String) -> Verdict {
@@ -158,9 +154,36 @@ impl Context<'_> {
         self.migration.move_type == MoveType::Failover || loss(self).is_some()
     }
 
-    /// Whether requests may be at the target.
+    /// Whether requests may be at the target, or were sent there.
     fn traffic_went_over(&self) -> bool {
-        self.migration.record.reached(Step::Shift) || self.weight(&self.migration.to) > 0
+        let record = &self.migration.record;
+        record.reached(Step::Shift)
+            || record.stage_since.is_some()
+            || self.weight(&self.migration.to) > 0
+    }
+
+    fn loss_of(&self, cluster: &str) -> Option<Loss> {
+        failover::loss(self.application, self.snapshot, cluster, self.now)
+    }
+
+    /// Whether requests to a copy are answered: as the cluster tells, or as the
+    /// edge sees it while the cluster does not.
+    fn answers(&self, cluster: &str) -> bool {
+        let copy = self.application.copies.get(cluster);
+        if self.snapshot.reaches(cluster) {
+            self.snapshot.serves(self.application, cluster)
+        } else {
+            copy.is_some_and(|copy| copy.service == Service::Answers)
+                && self.loss_of(cluster).is_none()
+        }
+    }
+
+    /// Whether it is positively known that a copy does not do its work.
+    fn fails(&self, cluster: &str) -> bool {
+        let seen = self.snapshot.reaches(cluster)
+            && self.application.known_copy(cluster).is_some()
+            && !self.snapshot.serves(self.application, cluster);
+        seen || self.loss_of(cluster).is_some() || !self.snapshot.clusters.contains_key(cluster)
     }
 
     /// The copy at the target, or the verdict while nothing is known of it.
@@ -224,6 +247,7 @@ pub fn target_released(context: &Context<'_>) -> bool {
 /// The next moment at which a gate of the move can change by itself.
 pub fn next_change(context: &Context<'_>) -> Option<Timestamp> {
     let strategy = &context.application.spec.strategy;
+    let unhealthy_after = context.application.spec.failover.unhealthy_after;
     let record = &context.migration.record;
     let start = record.steps.last().map(|step| step.start);
     let prepared = record
@@ -231,21 +255,26 @@ pub fn next_change(context: &Context<'_>) -> Option<Timestamp> {
         .iter()
         .find(|step| step.step == Step::Prepare)
         .map(|step| step.start);
-    let (since, length) = match record.step? {
+    let silent = |cluster: &str| match context.application.copies.get(cluster)?.service {
+        Service::Silent { since } => Some(since),
+        _ => None,
+    };
+    let step = match record.step? {
         Step::Prepare | Step::Ready => (prepared, strategy.ready_timeout),
         Step::Shift => (record.stage_since, strategy.stage),
         Step::Soak => (start, strategy.soak),
         Step::Drain => (start, strategy.drain),
         Step::Abort => (start, ABORT_DRAIN),
-        _ => {
-            return crate::failover::next_change(
-                context.application,
-                context.snapshot,
-                context.now,
-            );
-        }
+        _ => (None, SignedDuration::ZERO),
     };
-    since
-        .and_then(|since| since.checked_add(length).ok())
-        .filter(|time| *time > context.now)
+    [
+        step,
+        (record.down_since, unhealthy_after),
+        (silent(&context.migration.from), unhealthy_after),
+        (silent(&context.migration.to), unhealthy_after),
+    ]
+    .into_iter()
+    .filter_map(|(since, length)| since?.checked_add(length).ok())
+    .filter(|time| *time > context.now)
+    .min()
 }

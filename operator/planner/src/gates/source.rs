@@ -1,11 +1,11 @@
 //! Gates that ask about the source of a move, the route and the records.
 
-use super::{ABORT_DRAIN, Context, fail, fail_on, loss, pass, verdict, wait};
+use super::{ABORT_DRAIN, Context, fail, fail_on, held_for_hub, loss, pass, verdict, wait};
 use crate::{
     Reason, desired, freeze,
     health::{self, Health},
     migration,
-    model::{CopyObservation, GateOutcome, MoveType, Reach, Service, Verdict},
+    model::{CopyObservation, GateOutcome, MoveType, Reach, Verdict},
     placement,
 };
 
@@ -27,6 +27,21 @@ pub(super) fn source_matches(context: &Context<'_>) -> Verdict {
     }
 }
 
+/// A failback leads to where the application was failed over from, and to no
+/// other place: that would be a relocate.
+pub(super) fn home_matches(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "HomeMatches";
+    let home = context.application.record.failed_over_from.as_ref();
+    if context.migration.move_type != MoveType::Failback || home == Some(&context.migration.to) {
+        return pass(GATE);
+    }
+    let message = match home {
+        Some(home) => format!("the application was failed over from {home}, and goes back there"),
+        None => "the application was not failed over: relocate it instead".to_owned(),
+    };
+    fail(GATE, Reason::NotFailedOver, message)
+}
+
 pub(super) fn source_reachable(context: &Context<'_>) -> Verdict {
     const GATE: &str = "SourceReachable";
     let from = &context.migration.from;
@@ -46,14 +61,13 @@ pub(super) fn source_reachable(context: &Context<'_>) -> Verdict {
     }
 }
 
-/// Requests go back only to a source that is known to serve; before any went
-/// over, there is nothing to go back. When neither end serves, going back loses
-/// nothing, and frees the way to a third cluster.
+/// Requests go back only to a source that answers them; before any went over,
+/// there is nothing to go back. When the target does not answer either, going
+/// back loses nothing, and frees the way to a third cluster.
 pub fn way_back(context: &Context<'_>) -> Verdict {
     const GATE: &str = "SourceServing";
     let (from, to) = (&context.migration.from, &context.migration.to);
-    let serves = |cluster| context.snapshot.serves(context.application, cluster);
-    if !context.traffic_went_over() || serves(from) || (loss(context).is_some() && !serves(to)) {
+    if !context.traffic_went_over() || context.answers(from) || context.fails(to) {
         return pass(GATE);
     }
     wait(
@@ -63,24 +77,48 @@ pub fn way_back(context: &Context<'_>) -> Verdict {
     )
 }
 
+/// Whether requests are answered at the target and nowhere else: whoever wants
+/// the move walked back would have the application down.
+pub fn only_way_is_forward(context: &Context<'_>) -> bool {
+    context.fails(&context.migration.from) && context.answers(&context.migration.to)
+}
+
+/// Whether requests of a failover belong at the target before Shift: they leave
+/// a lost cluster at once, because a quick refusal is better than none, and a
+/// target that gets ready serves at once. They go back to a source that came
+/// back first. While nobody can say, it stays as it is recorded.
+pub fn requests_at_target(context: &Context<'_>) -> bool {
+    let migration = context.migration;
+    let (from, to) = (&migration.from, &migration.to);
+    if migration.move_type != MoveType::Failover || !context.application.spec.traffic {
+        return false;
+    }
+    if health::lost(context.snapshot, from).is_some() {
+        return migration.record.percent > 0 || !held_for_hub(context);
+    }
+    let back = !context.answers(to) && (context.answers(from) || context.fails(to));
+    migration.record.percent > 0 && !back
+}
+
 /// Whether the source of a failover serves again after all, and the target has
-/// no request yet.
+/// no request yet. One that flaps has to prove itself first, like any other
+/// target; and one that came and went again is not waited for any more.
 pub fn source_recovered(context: &Context<'_>) -> bool {
     let (from, to) = (&context.migration.from, &context.migration.to);
-    // One that flaps has to prove itself first, like any other target.
     let healthy = context
         .snapshot
         .clusters
         .get(from)
         .is_some_and(|cluster| health::of(cluster, context.now) == Health::Healthy);
-    let taken_over = context.weight(to) > 0 && context.snapshot.serves(context.application, to);
-    let source = context.application.copies.get(from);
-    let silent = source.is_some_and(|copy| matches!(copy.service, Service::Silent { .. }));
-    healthy
-        && !taken_over
-        && !silent
-        && loss(context).is_none()
-        && context.snapshot.serves(context.application, from)
+    let taken_over = context.weight(to) > 0 && context.answers(to);
+    let begun = context.migration.record.steps.first().map(|step| step.start);
+    let flapping = context.application.record.failed_targets.iter().any(|one| {
+        one.cluster == *from
+            && one.reason == Reason::SourceRecovered
+            && one.migration != context.migration.name
+            && begun.is_none_or(|begun| begun < one.retry_after)
+    });
+    healthy && !taken_over && !flapping && loss(context).is_none() && context.answers(from)
 }
 
 /// Planned moves wait for the end of a freeze before they touch anything.
@@ -176,25 +214,27 @@ pub(super) fn source_idle(context: &Context<'_>) -> Verdict {
 }
 
 pub(super) fn source_erased(context: &Context<'_>) -> Verdict {
-    erased(context, "SourceErased", &context.migration.from)
+    erased_or_needed(context, "SourceErased", &context.migration.from)
 }
 
-/// A target that could serve is not given up while the source does not; the
-/// move ends all the same, so that another one can begin.
 pub(super) fn target_erased(context: &Context<'_>) -> Verdict {
-    const GATE: &str = "TargetErased";
-    let to = &context.migration.to;
-    let erased = erased(context, GATE, to);
-    let known = context.application.known_copy(to).is_some();
+    erased_or_needed(context, "TargetErased", &context.migration.to)
+}
+
+/// A copy that could serve is not given up while the active one does not; the
+/// move ends all the same, so that another one can begin.
+fn erased_or_needed(context: &Context<'_>, gate: &'static str, cluster: &str) -> Verdict {
+    let erased = erased(context, gate, cluster);
+    let known = context.application.known_copy(cluster).is_some();
     if erased.outcome == GateOutcome::Wait
         && known
-        && desired::last_resort(context.application, context.snapshot, to)
+        && desired::last_resort(context.application, context.snapshot, cluster)
     {
         return verdict(
-            GATE,
+            gate,
             GateOutcome::Pass,
             Reason::ErasureDeferred,
-            format!("the copy on {to} is erased when the active one serves"),
+            format!("the copy on {cluster} is erased when the active one serves"),
         );
     }
     erased
@@ -238,6 +278,12 @@ pub(super) fn traffic_back(context: &Context<'_>) -> Verdict {
     }
     let edge = &context.application.edge;
     let back = context.weight(&context.migration.to) == 0 && edge.acknowledged;
+    if !back && only_way_is_forward(context) {
+        // The copy that answers is kept until the active one does.
+        let (from, to) = (&context.migration.from, &context.migration.to);
+        let message = format!("requests stay on {to} until the copy on {from} serves");
+        return verdict(GATE, GateOutcome::Pass, Reason::SourceNotServing, message);
+    }
     if !back {
         return wait(GATE, Reason::RouteNotAcknowledged, not_confirmed(context));
     }
@@ -268,7 +314,7 @@ pub(super) fn source_active(context: &Context<'_>) -> Verdict {
 
 pub(super) fn failure_recorded(context: &Context<'_>) -> Verdict {
     const GATE: &str = "FailureRecorded";
-    let blamed = migration::blames_target(&context.migration.record);
+    let blamed = migration::avoided(context.application, context.migration).is_some();
     let recorded = context
         .application
         .record

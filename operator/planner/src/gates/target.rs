@@ -3,8 +3,8 @@
 use super::{Context, fail, fail_on, loss, pass, wait};
 use crate::{
     Reason, evacuation,
-    model::{Reach, Verdict},
-    placement::{self, Ledger},
+    model::{Reach, Service, Trigger, Verdict},
+    placement,
 };
 
 /// Requests that a stage needs before their failures mean anything.
@@ -56,9 +56,13 @@ pub(super) fn target_available(context: &Context<'_>) -> Verdict {
             format!("cluster {to} is not part of the fleet"),
         ),
         Some(cluster) => match placement::unavailable(cluster, context.now) {
-            Some((reason @ (Reason::ClusterNotObserved | Reason::ClusterRecovering), message)) => {
-                wait(GATE, reason, message)
+            // A person named the cluster; what goes by itself finds another one.
+            Some((Reason::ClusterRecovering, message))
+                if context.migration.trigger != Trigger::Loss =>
+            {
+                wait(GATE, Reason::ClusterRecovering, message)
             }
+            Some((reason @ Reason::ClusterNotObserved, message)) => wait(GATE, reason, message),
             objection => fail_on(GATE, objection),
         },
     }
@@ -78,7 +82,17 @@ pub(super) fn target_reachable(context: &Context<'_>) -> Verdict {
             Reason::ClusterNotObserved,
             format!("cluster {to} was not observed yet"),
         ),
-        Some(cluster) => fail_on(GATE, placement::unreachable(cluster)),
+        Some(cluster) => match placement::unreachable(cluster) {
+            // Nothing else answers requests: its API server can be waited for.
+            Some((reason, message))
+                if context.traffic_went_over()
+                    && context.answers(to)
+                    && !context.answers(&context.migration.from) =>
+            {
+                wait(GATE, reason, message)
+            }
+            objection => fail_on(GATE, objection),
+        },
     }
 }
 
@@ -95,8 +109,10 @@ pub(super) fn target_has_room(context: &Context<'_>) -> Verdict {
     let Some(cluster) = context.snapshot.clusters.get(&context.migration.to) else {
         return pass(GATE);
     };
-    let ledger = Ledger::current(context.snapshot);
-    fail_on(GATE, ledger.full(context.application, cluster))
+    fail_on(
+        GATE,
+        placement::full_without(context.application, cluster, context.snapshot),
+    )
 }
 
 pub(super) fn kinds_served(context: &Context<'_>) -> Verdict {
@@ -174,8 +190,15 @@ pub(super) fn endpoints_ready(context: &Context<'_>) -> Verdict {
         Ok(copy) => copy,
         Err(verdict) => return verdict,
     };
-    if !context.application.spec.traffic || (copy.endpoints > 0 && copy.endpoints_at_edge > 0) {
+    if !context.application.spec.traffic {
         return pass(GATE);
+    }
+    if copy.endpoints > 0 && copy.endpoints_at_edge > 0 {
+        let Service::Silent { since } = copy.service else {
+            return pass(GATE);
+        };
+        let message = format!("endpoints are ready, and answer nobody since {since:.0}");
+        return context.target_not_ready(GATE, Reason::EndpointsNotReady, message);
     }
     context.target_not_ready(
         GATE,
@@ -195,11 +218,23 @@ pub(super) fn target_serving(context: &Context<'_>) -> Verdict {
     };
     let traffic = context.application.spec.traffic;
     if traffic && (copy.endpoints == 0 || copy.endpoints_at_edge == 0) {
-        return fail(
-            GATE,
-            Reason::TargetLost,
-            "no endpoint of the target is ready any more",
-        );
+        let message = "no endpoint of the target is ready any more";
+        let patience = context.application.spec.failover.unhealthy_after;
+        let lasts = context.elapsed(context.migration.record.down_since) >= patience;
+        // Where nothing else answers, giving it up at once gains nothing.
+        return if lasts || context.answers(&context.migration.from) {
+            fail(GATE, Reason::TargetLost, message)
+        } else {
+            wait(GATE, Reason::TargetLost, message)
+        };
+    }
+    if let (true, Service::Silent { since }) = (traffic, copy.service) {
+        let message = format!("no request to the target is answered since {since:.0}");
+        return if context.loss_of(&context.migration.to).is_some() {
+            fail(GATE, Reason::TargetLost, message)
+        } else {
+            wait(GATE, Reason::TargetLost, message)
+        };
     }
     if !traffic && !copy.ready() {
         return wait(
