@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends with what went wrong")]
 
+#[path = "members/fencing.rs"]
+mod fencing;
 #[path = "members/speed.rs"]
 mod speed;
 #[path = "members/support.rs"]
@@ -329,7 +331,7 @@ async fn erases_everything_and_makes_sure() {
     fleet.members.undeclare(&declared.key);
     fleet
         .members
-        .erase("member", &declared.key, &BTreeSet::new())
+        .erase("member", &declared.key, &BTreeSet::new(), None)
         .await
         .unwrap();
     fleet
@@ -353,7 +355,7 @@ async fn erases_everything_and_makes_sure() {
     assert!(left.contains("configmap/other"), "{left}");
     fleet
         .members
-        .erase("member", &declared.key, &kinds)
+        .erase("member", &declared.key, &kinds, None)
         .await
         .unwrap();
     assert!(fleet.members.seen_on(&declared.key).is_empty());
@@ -383,7 +385,7 @@ async fn erases_kinds_that_were_never_watched() {
     );
     fleet
         .members
-        .erase("member", &declared.key, &kinds)
+        .erase("member", &declared.key, &kinds, None)
         .await
         .unwrap();
     assert!(

@@ -345,6 +345,7 @@ mod tests {
                 name: "shop".into(),
             },
             uid: "uid".to_owned(),
+            created: None,
             objects: Vec::new(),
             traffic: None,
         }

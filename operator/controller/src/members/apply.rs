@@ -3,10 +3,11 @@
 
 use super::{
     body::{Body, Expect},
-    connection::{Answer, Connection, REQUEST_TIMEOUT, RequestError, get, request},
-    discovery::{Resource, encoded},
+    connection::{Answer, Connection, REQUEST_TIMEOUT, get, request},
+    discovery::Resource,
     erase,
     error::MemberError,
+    fencing::epochs::{IfMissing, Token},
     live::Live,
     member::Member,
     metrics::Verb,
@@ -34,13 +35,15 @@ pub(super) async fn apply(
         declared,
         epoch,
     };
-    let result = job.run().await;
+    let result = job.lead().await;
     match &result {
         Ok(corrected) => turn.done(*corrected, &member.shared.dirty),
         // The watch that is missing asks for a plan when it is there.
         Err(MemberError::NotObserved { .. }) => {}
         Err(error) => {
-            tracing::warn!(cluster = %member.name, application = %declared.key, %error, "application not written");
+            if !member.fence.told(&declared.key, error) {
+                tracing::warn!(cluster = %member.name, application = %declared.key, %error, "application not written");
+            }
             turn.failed(error, &member.shared.dirty);
         }
     }
@@ -64,7 +67,24 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Returns whether something was put right that had been so before.
+    fn token(&self) -> Token {
+        Token::new(self.declared.created, self.epoch)
+    }
+
+    /// Writes what is due; returns whether something was put right that had
+    /// been so before.
+    async fn lead(&self) -> Result<bool, MemberError> {
+        let result = self.run().await;
+        let fenced = matches!(result, Err(MemberError::Fenced { .. }));
+        let epochs = &self.member.fence.epochs;
+        let key = &self.declared.key;
+        // What is remembered may be left of an application of the same name that was deleted before this one was made.
+        if fenced && epochs.behind(self.connection, key, self.token()).await? {
+            return self.run().await;
+        }
+        result
+    }
+
     async fn run(&self) -> Result<bool, MemberError> {
         let pending = observe::pending(
             &self.member.store.lock(),
@@ -72,6 +92,18 @@ impl Job<'_> {
             self.declared,
             self.epoch,
         )?;
+        if !pending.is_empty() {
+            let (epochs, key) = (&self.member.fence.epochs, &self.declared.key);
+            epochs
+                .raise(
+                    self.member,
+                    self.connection,
+                    key,
+                    self.token(),
+                    IfMissing::Make,
+                )
+                .await?;
+        }
         let mut corrected = false;
         for rank in pending.writes.chunk_by(|one, other| one.rank == other.rank) {
             let written = join_all(rank.iter().map(|write| self.write(write))).await;
@@ -79,8 +111,13 @@ impl Job<'_> {
             for result in written {
                 match result {
                     Ok(drifted) => corrected |= drifted,
-                    // A refusal says more than silence.
-                    Err(error) if worst.as_ref().is_none_or(|worst| !worst.is_refusal()) => {
+                    // That a newer leader has taken over says most, and a refusal more than silence.
+                    Err(error @ MemberError::Fenced { .. }) => worst = Some(error),
+                    Err(error)
+                        if worst.as_ref().is_none_or(|worst| {
+                            !worst.is_refusal() && !matches!(worst, MemberError::Fenced { .. })
+                        }) =>
+                    {
                         worst = Some(error)
                     }
                     Err(_) => {}
@@ -96,6 +133,7 @@ impl Job<'_> {
             self.connection,
             &self.declared.key,
             &pending.surplus,
+            self.epoch,
         )
         .await?;
         Ok(corrected)
@@ -136,7 +174,9 @@ impl Job<'_> {
     ) -> Result<(), MemberError> {
         match self.send(object, resource, Expect::Absent).await {
             Err(Failure::NoNamespace) => {
-                self.ensure_namespace().await?;
+                self.member
+                    .ensure_namespace(self.connection, &self.declared.key.namespace)
+                    .await?;
                 match self.send(object, resource, Expect::Absent).await {
                     Err(Failure::Conflict) => self.adopt(object, resource).await,
                     other => other.map_err(Into::into),
@@ -243,7 +283,13 @@ impl Job<'_> {
             .await
         {
             Ok(answer) => self.accept(object, &answer),
-            Err(error) => Err(failure(object, &error)),
+            Err(error) => {
+                let failure = failure(object, &error);
+                if let Failure::Final(MemberError::Fenced { .. }) = &failure {
+                    self.member.shared.metrics.fenced(&self.member.name);
+                }
+                Err(failure)
+            }
         }
     }
 
@@ -269,53 +315,6 @@ impl Job<'_> {
             .written(self.declared.key.clone(), seen)
         {
             self.member.shared.dirty.mark();
-        }
-    }
-
-    /// Makes the Namespace; it is never deleted, and carries no mark of ours.
-    async fn ensure_namespace(&self) -> Result<(), MemberError> {
-        let namespace = &self.declared.key.namespace;
-        let what = format!("Namespace/{namespace}");
-        let _one_at_a_time = self.member.namespaces.lock().await;
-        let exists = match get(&format!("/api/v1/namespaces/{}", encoded(namespace))) {
-            Ok(request) => self
-                .connection
-                .call(Verb::Get, request, REQUEST_TIMEOUT)
-                .await
-                .is_ok(),
-            Err(_) => false,
-        };
-        if exists {
-            return Ok(());
-        }
-        let body = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": &**namespace}});
-        let path = format!("/api/v1/namespaces?fieldManager={FIELD_MANAGER}");
-        let made = match request(
-            Method::POST,
-            &path,
-            Some("application/json"),
-            body.to_string().into_bytes(),
-        ) {
-            Ok(request) => {
-                self.connection
-                    .call(Verb::Create, request, REQUEST_TIMEOUT)
-                    .await
-            }
-            Err(error) => Err(error),
-        };
-        match made {
-            Ok(_) => {
-                tracing::info!(cluster = %self.member.name, %namespace, "namespace made");
-                Ok(())
-            }
-            Err(error) if error.code() == Some(409) => Ok(()),
-            Err(RequestError::Api(error)) if error.code < 500 && error.code != 429 => {
-                Err(MemberError::Refused {
-                    object: what,
-                    message: error.to_string(),
-                })
-            }
-            Err(error) => Err(not_yet(what, &error)),
         }
     }
 }

@@ -255,6 +255,14 @@ pub(super) struct Cause {
 }
 
 impl ApiError {
+    /// Whether the namespace of the object is being deleted.
+    pub fn going(&self) -> bool {
+        self.details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     fn read(status: StatusCode, body: &[u8]) -> Self {
         let mut error: ApiError = serde_json::from_slice(body).unwrap_or_else(|_| ApiError {
             message: String::from_utf8_lossy(body).trim().to_owned(),

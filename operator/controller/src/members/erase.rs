@@ -1,22 +1,42 @@
 //! Deletes an application from a member.
 
 use super::{
-    connection::{Connection, REQUEST_TIMEOUT, RequestError, request},
+    connection::{Answer, Connection, REQUEST_TIMEOUT, RequestError, get, request},
     error::MemberError,
+    fencing::epochs::{IfMissing, Token},
     fresh,
+    live::Live,
     member::Member,
     metrics::Verb,
     observe::{self, Surplus},
     order,
+    seen::Seen,
     store::Coverage,
 };
 use flambeau_planner::model::{ApplicationKey, Kind};
 use futures::future::join_all;
 use http::Method;
+use jiff::Timestamp;
 use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
 };
+
+/// How often a deletion is tried of an object that changes meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// What an erasure is about: how far the application is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Erasure {
+    /// When the application was created.
+    pub created: Option<Timestamp>,
+    /// The highest epoch under which a copy to be erased can have been
+    /// written. A copy under a higher one belongs to a newer leader.
+    pub highest: i64,
+    /// The lowest epoch under which the application may ever be written there
+    /// again: an old leader must not bring it back.
+    pub next: i64,
+}
 
 /// Deletes every object of an application; returns as soon as all deletions
 /// are under way. Doing so again does no harm.
@@ -24,16 +44,19 @@ pub(super) async fn erase(
     member: &Member,
     key: &ApplicationKey,
     kinds: &BTreeSet<Kind>,
+    erasure: Option<&Erasure>,
 ) -> Result<(), MemberError> {
     let connection = member.connection()?;
     let mut hasher = DefaultHasher::new();
-    ("erase", kinds).hash(&mut hasher);
+    ("erase", kinds, erasure).hash(&mut hasher);
     let turn = member.works.begin(key, hasher.finish())?;
-    let result = erase_now(member, &connection, key, kinds).await;
+    let result = erase_now(member, &connection, key, kinds, erasure).await;
     match &result {
         Ok(()) => turn.done(false, &member.shared.dirty),
         Err(error) => {
-            tracing::warn!(cluster = %member.name, application = %key, %error, "application not erased");
+            if !member.fence.told(key, error) {
+                tracing::warn!(cluster = %member.name, application = %key, %error, "application not erased");
+            }
             turn.failed(error, &member.shared.dirty);
         }
     }
@@ -45,6 +68,7 @@ async fn erase_now(
     connection: &Connection,
     key: &ApplicationKey,
     kinds: &BTreeSet<Kind>,
+    erasure: Option<&Erasure>,
 ) -> Result<(), MemberError> {
     let (mut objects, unknown) = {
         let contents = member.store.lock();
@@ -59,77 +83,132 @@ async fn erase_now(
         let listed = fresh::list(member, connection, key, &kind, None).await?;
         objects.extend(listed.iter().filter(|seen| !seen.derived).map(Surplus::of));
     }
-    delete_all(member, connection, key, &objects).await
+    let highest = erasure.map_or(i64::MAX, |erasure| erasure.highest);
+    objects
+        .iter()
+        .try_for_each(|object| not_above(object, highest))?;
+    if let Some(erasure) = erasure.filter(|_| !objects.is_empty()) {
+        let token = Token::new(erasure.created, erasure.next);
+        let epochs = &member.fence.epochs;
+        epochs
+            .raise(member, connection, key, token, IfMissing::Leave)
+            .await?;
+    }
+    delete_all(member, connection, key, &objects, highest).await
 }
 
-/// Deletes objects, each only if it is still the one that was meant.
+/// An object that was written under a higher epoch is not touched.
+fn not_above(object: &Surplus, highest: i64) -> Result<(), MemberError> {
+    match object.epoch.filter(|live| *live > highest) {
+        None => Ok(()),
+        Some(live) => Err(MemberError::EpochTooLow {
+            object: order::title(&object.kind, &object.name),
+            live,
+            epoch: highest,
+        }),
+    }
+}
+
+/// Deletes objects, each only in the version that was judged: of no higher
+/// epoch than the highest.
 pub(super) async fn delete_all(
     member: &Member,
     connection: &Connection,
     key: &ApplicationKey,
     objects: &[Surplus],
+    highest: i64,
 ) -> Result<(), MemberError> {
-    let results = join_all(
-        objects
-            .iter()
-            .map(|object| delete(member, connection, key, object)),
-    )
-    .await;
+    let deletion = Deletion {
+        member,
+        connection,
+        key,
+        highest,
+    };
+    let results = join_all(objects.iter().map(|object| deletion.run(object))).await;
     results.into_iter().collect()
 }
 
-async fn delete(
-    member: &Member,
-    connection: &Connection,
-    key: &ApplicationKey,
-    object: &Surplus,
-) -> Result<(), MemberError> {
-    let Some(resource) = member.resource(&object.kind) else {
-        // With its kind went the object.
-        return Ok(());
-    };
-    // In the foreground, an object stays until everything made from it is gone: a Deployment until its pods are.
-    // Nothing is made from the others, and nobody has to wait for the garbage collector.
-    let policy = if order::leaf(&object.kind) {
-        "Background"
-    } else {
-        "Foreground"
-    };
-    let body = serde_json::json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
-        "preconditions": {"uid": &object.uid}});
-    let path = resource.object(&key.namespace, &object.name);
-    let _permit = member.permits.acquire().await;
-    let answer = match request(
-        Method::DELETE,
-        &path,
-        Some("application/json"),
-        body.to_string().into_bytes(),
-    ) {
-        Ok(request) => {
-            connection
-                .call(Verb::Delete, request, REQUEST_TIMEOUT)
-                .await
+struct Deletion<'a> {
+    member: &'a Member,
+    connection: &'a Connection,
+    key: &'a ApplicationKey,
+    highest: i64,
+}
+
+impl Deletion<'_> {
+    async fn run(&self, object: &Surplus) -> Result<(), MemberError> {
+        let Some(resource) = self.member.resource(&object.kind) else {
+            // With its kind went the object.
+            return Ok(());
+        };
+        let path = resource.object(&self.key.namespace, &object.name);
+        let _permit = self.member.permits.acquire().await;
+        let mut object = object.clone();
+        for _ in 0..ATTEMPTS {
+            not_above(&object, self.highest)?;
+            match self.delete(&object, &path).await {
+                Ok(_) => {
+                    tracing::info!(cluster = %self.member.name, application = %self.key, kind = %object.kind.kind, name = %object.name, "deleted");
+                    return Ok(());
+                }
+                Err(error) if error.code() == Some(404) => return Ok(()),
+                // It changed, or another object has taken its name.
+                Err(error) if error.code() == Some(409) => match self.read(&object, &path).await? {
+                    Some(now) if now.uid == object.uid => object = now,
+                    _ => return Ok(()),
+                },
+                Err(RequestError::Api(error))
+                    if error.code < 500 && error.code != 429 && error.code != 401 =>
+                {
+                    return Err(MemberError::Refused {
+                        object: order::title(&object.kind, &object.name),
+                        message: error.to_string(),
+                    });
+                }
+                Err(error) => return Err(not_yet(&object, error.to_string())),
+            }
         }
-        Err(error) => Err(error),
-    };
-    match answer {
-        Ok(_) => {
-            tracing::info!(cluster = %member.name, application = %key, kind = %object.kind.kind, name = %object.name, "deleted");
-            Ok(())
+        Err(not_yet(&object, "it changes all the time".to_owned()))
+    }
+
+    async fn delete(&self, object: &Surplus, path: &str) -> Result<Answer, RequestError> {
+        // In the foreground, an object stays until everything made from it is gone: a Deployment until its pods are.
+        // Nothing is made from the others, and nobody has to wait for the garbage collector.
+        let policy = if order::leaf(&object.kind) {
+            "Background"
+        } else {
+            "Foreground"
+        };
+        let body = serde_json::json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
+            "preconditions": {"uid": &object.uid, "resourceVersion": object.version.to_string()}});
+        let body = body.to_string().into_bytes();
+        let request = request(Method::DELETE, path, Some("application/json"), body)?;
+        self.connection
+            .call(Verb::Delete, request, REQUEST_TIMEOUT)
+            .await
+    }
+
+    /// The object as it is now; none when it is gone.
+    async fn read(&self, object: &Surplus, path: &str) -> Result<Option<Surplus>, MemberError> {
+        let answer = match get(path) {
+            Ok(request) => {
+                self.connection
+                    .call(Verb::Get, request, REQUEST_TIMEOUT)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        match answer.and_then(|answer| answer.json::<Live>()) {
+            Ok(live) => Ok(Some(Surplus::of(&Seen::of(&object.kind, &live, None)))),
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(not_yet(object, error.to_string())),
         }
-        // Gone already, or another object has taken its name.
-        Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
-        Err(RequestError::Api(error))
-            if error.code < 500 && error.code != 429 && error.code != 401 =>
-        {
-            Err(MemberError::Refused {
-                object: order::title(&object.kind, &object.name),
-                message: error.to_string(),
-            })
-        }
-        Err(error) => Err(MemberError::NotYet {
-            what: order::title(&object.kind, &object.name),
-            message: error.to_string(),
-        }),
+    }
+}
+
+fn not_yet(object: &Surplus, message: String) -> MemberError {
+    MemberError::NotYet {
+        what: order::title(&object.kind, &object.name),
+        message,
     }
 }

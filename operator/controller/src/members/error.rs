@@ -63,6 +63,19 @@ pub enum MemberError {
         /// The epoch of the refused write.
         epoch: i64,
     },
+    /// The member itself refused the write: it knows a higher epoch, so a
+    /// newer leader has taken over. This says nothing against the object.
+    #[error(
+        "{object}: refused under epoch {epoch}, the member is at epoch {live}: a newer leader has taken over"
+    )]
+    Fenced {
+        /// The object, as `Kind/name`.
+        object: String,
+        /// The epoch on the member.
+        live: i64,
+        /// The epoch of the refused write.
+        epoch: i64,
+    },
     /// The member did not answer, or not now; worth another try.
     #[error("{what}: {message}")]
     NotYet {
@@ -89,6 +102,8 @@ pub enum MemberError {
 
 impl MemberError {
     /// Whether only a change of the declaration, or on the member, can help.
+    /// That a newer leader has taken over is no refusal: nothing is wrong
+    /// with the object or the member.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,

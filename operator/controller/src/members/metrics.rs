@@ -11,6 +11,12 @@ use prometheus_client::{
 #[derive(Clone, Debug, Default)]
 pub struct MemberMetrics {
     requests: Family<RequestLabels, Counter>,
+    fenced: Family<ClusterLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClusterLabels {
+    cluster: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,13 +28,32 @@ struct RequestLabels {
 
 impl MemberMetrics {
     /// Registers the counters: `member_requests_total`, by cluster, verb and
-    /// HTTP status (0 without an answer).
+    /// HTTP status (0 without an answer), and `member_fenced_writes_total`, by
+    /// cluster.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "member_requests",
             "Requests to the API servers of members; code 0 without an answer",
             self.requests.clone(),
         );
+        registry.register(
+            "member_fenced_writes",
+            "Writes that a member refused because it knows a higher epoch: a newer leader has taken over",
+            self.fenced.clone(),
+        );
+    }
+
+    /// How many writes a member refused under an old epoch.
+    pub fn fenced_writes(&self, cluster: &str) -> u64 {
+        let cluster = cluster.to_owned();
+        self.fenced
+            .get(&ClusterLabels { cluster })
+            .map_or(0, |counter| counter.get())
+    }
+
+    pub(super) fn fenced(&self, cluster: &Name) {
+        let cluster = cluster.to_string();
+        self.fenced.get_or_create(&ClusterLabels { cluster }).inc();
     }
 
     /// How many requests of a verb were sent to a member, whatever came back.
@@ -67,8 +92,12 @@ pub enum Verb {
     Watch,
     /// Server-side apply.
     Apply,
-    /// A Namespace.
+    /// An object that must not be there yet.
     Create,
+    /// A part of the fencing policy.
+    Update,
+    /// Entries of the ConfigMap that remembers epochs.
+    Patch,
     /// One object.
     Delete,
 }
@@ -82,6 +111,8 @@ impl Verb {
             Verb::Watch => "watch",
             Verb::Apply => "apply",
             Verb::Create => "create",
+            Verb::Update => "update",
+            Verb::Patch => "patch",
             Verb::Delete => "delete",
         }
     }

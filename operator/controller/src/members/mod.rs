@@ -57,12 +57,16 @@ use std::{
 pub struct MemberSettings {
     /// Writes to one member at the same time.
     pub concurrent_writes: usize,
+    /// How often is checked whether a member still carries the policy that
+    /// refuses writes under an old epoch.
+    pub fencing_check: Duration,
 }
 
 impl Default for MemberSettings {
     fn default() -> Self {
         Self {
             concurrent_writes: 16,
+            fencing_check: Duration::from_mins(1),
         }
     }
 }
@@ -314,15 +318,17 @@ impl Members {
     /// Sets the form of an application's copy on a member: the replicas of a
     /// standby, or none for whole, as every copy is to begin with. Everything
     /// that is asked or done of the copy here is of that form. Cheap when
-    /// nothing changes.
+    /// nothing changes. When it does, what was observed of the copy before is
+    /// of the form that it had, so a new plan is asked for.
     pub fn set_form(&self, cluster: &str, key: &ApplicationKey, standby: Option<u32>) {
         let Some(member) = self.member(cluster) else {
             return;
         };
-        if member.forms.set(key, standby)
-            && let Some(declared) = member.declared(key)
-        {
-            member.compare(&declared);
+        if member.forms.set(key, standby) {
+            if let Some(declared) = member.declared(key) {
+                member.compare(&declared);
+            }
+            self.0.shared.dirty.mark();
         }
     }
 

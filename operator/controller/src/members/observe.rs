@@ -196,6 +196,10 @@ pub(super) struct Surplus {
     pub kind: Kind,
     pub name: Name,
     pub uid: Box<str>,
+    /// Resource version in which it was seen.
+    pub version: u64,
+    /// Epoch under which it was written.
+    pub epoch: Option<i64>,
 }
 
 impl Surplus {
@@ -205,6 +209,8 @@ impl Surplus {
             kind: seen.kind.clone(),
             name: seen.name.clone(),
             uid: seen.uid.clone(),
+            version: seen.version,
+            epoch: seen.epoch,
         }
     }
 }
@@ -336,6 +342,7 @@ mod tests {
         Arc::new(Declared {
             key: key(),
             uid: "u".into(),
+            created: None,
             objects: objects.to_vec(),
             traffic: None,
         })

@@ -3,7 +3,7 @@
 use super::{
     connection::{ApiError, RequestError},
     error::MemberError,
-    order,
+    fencing, order,
 };
 use crate::declared::DeclaredObject;
 use flambeau_planner::model::Kind;
@@ -53,6 +53,13 @@ pub(super) fn failure(object: &DeclaredObject, error: &RequestError) -> Failure 
     let RequestError::Api(api) = error else {
         return Failure::Final(not_yet(title(object), error));
     };
+    if let Some((live, epoch)) = fencing::refusal(&api.message) {
+        return Failure::Final(MemberError::Fenced {
+            object: title(object),
+            live,
+            epoch,
+        });
+    }
     let replaced = || {
         api.details
             .causes
@@ -65,14 +72,7 @@ pub(super) fn failure(object: &DeclaredObject, error: &RequestError) -> Failure 
         422 if replaced() => Failure::Conflict,
         // The credentials may be renewed, the Namespace may come back.
         401 | 429 => Failure::Final(not_yet(title(object), error)),
-        403 if api
-            .details
-            .causes
-            .iter()
-            .any(|cause| cause.reason == "NamespaceTerminating") =>
-        {
-            Failure::Final(not_yet(title(object), error))
-        }
+        403 if api.going() => Failure::Final(not_yet(title(object), error)),
         code if code < 500 || misfit(&api.message) => {
             refused(object, explanation(&object.kind, api))
         }
@@ -179,6 +179,30 @@ mod tests {
             let text = explanation(&kind("Secret"), &error);
             assert!(!text.contains("sesame"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_newer_leader_is_nothing_against_the_object_or_its_secret() {
+        let error = api(
+            403,
+            json!({"message": "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'flambeau-fencing' with binding 'flambeau-fencing' denied request: \
+                application games/shop is at epoch 5 here, and this write is under epoch 4: a newer leader has taken over"}),
+        );
+        let Failure::Final(error) = failure(&object("Secret"), &RequestError::Api(error)) else {
+            panic!("final");
+        };
+        assert!(
+            matches!(
+                error,
+                MemberError::Fenced {
+                    live: 5,
+                    epoch: 4,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert!(!error.is_refusal());
     }
 
     #[test]

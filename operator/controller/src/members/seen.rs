@@ -171,6 +171,7 @@ mod tests {
                 name: "a".into(),
             },
             uid: "u".into(),
+            created: None,
             objects: vec![DeclaredObject {
                 kind: kind(),
                 name: "x".into(),

@@ -268,6 +268,7 @@ pub fn application(hub: &Hub, namespace: &str, name: &str, hostname: &str) -> De
             name: name.into(),
         },
         uid: format!("uid-of-{name}"),
+        created: None,
         objects: Vec::new(),
         traffic: Some(DeclaredTraffic {
             hostnames: vec![hostname.to_owned()],

@@ -13,6 +13,7 @@ use flambeau_testbed::{
     pki::Authority,
     wait::{self, Probe},
 };
+use jiff::Timestamp;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -178,13 +179,14 @@ impl Fleet {
 
     /// The member has no connection details yet.
     pub fn unconfigured(_plane: &Plane) -> Self {
+        Self::with(MemberSettings::default())
+    }
+
+    /// The same, talked to like this.
+    pub fn with(settings: MemberSettings) -> Self {
         let dirty = Dirty::default();
         Self {
-            members: Members::new(
-                dirty.clone(),
-                MemberSettings::default(),
-                Leadership::always(),
-            ),
+            members: Members::new(dirty.clone(), settings, Leadership::always()),
             dirty,
             wanted: Mutex::default(),
         }
@@ -327,6 +329,7 @@ pub fn application(namespace: &str, name: &str, objects: &[Value]) -> Declared {
     Declared {
         key: key(namespace, name),
         uid: "7f3d6f0e-0000-4000-8000-000000000000".into(),
+        created: Timestamp::from_second(1_790_000_000).ok(),
         objects: objects.collect(),
         traffic: None,
     }
