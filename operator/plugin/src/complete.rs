@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{Cli, Completion},
-    hub::Hub,
+    hub::{Connection, Hub},
     print,
 };
 use clap::CommandFactory;
@@ -59,6 +59,26 @@ pub async fn candidates(hub: Option<Hub>, words: &[String]) -> anyhow::Result<Ex
     text.push_str(":4\n");
     print::raw(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where to look for names: what kubectl and the line itself say.
+pub fn connection(mut connection: Connection, words: &[String]) -> Connection {
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let (option, value) = match word.split_once('=') {
+            Some((option, value)) => (option, Some(value.to_owned())),
+            None => (word.as_str(), None),
+        };
+        let mut value = || value.clone().or_else(|| rest.next().cloned());
+        match option {
+            "-n" | "--namespace" => connection.namespace = value(),
+            "--context" => connection.context = value(),
+            "--kubeconfig" => connection.kubeconfig = value().map(Into::into),
+            "-A" | "--all-namespaces" => connection.all_namespaces = true,
+            _ => {}
+        }
+    }
+    connection
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -73,7 +73,7 @@ pub async fn run(hub: &Hub, options: cli::History) -> anyhow::Result<ExitCode> {
         .collect();
     // What is deleted may still have a past.
     if entries.is_empty() {
-        status::find(&objects, &key)?;
+        status::find(hub, &objects, &key).await?;
     }
     match options.output {
         Output::Json => print::json(&entries)?,

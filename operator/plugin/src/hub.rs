@@ -30,8 +30,8 @@ pub struct Connection {
     /// Namespace of the application; the one of the context when absent.
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Every namespace.
-    #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
+    /// Every namespace, whatever --namespace says.
+    #[arg(short = 'A', long, global = true)]
     pub all_namespaces: bool,
     /// Context of the kubeconfig.
     #[arg(long, global = true, value_name = "NAME")]

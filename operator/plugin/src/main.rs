@@ -59,7 +59,10 @@ fn closed(error: &anyhow::Error) -> bool {
 
 #[tokio::main(worker_threads = 2)]
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let connection = cli.connection;
+    let connection = match &cli.command {
+        Command::Complete(options) => complete::connection(cli.connection, &options.words),
+        _ => cli.connection,
+    };
     let hub = Hub::connect(&connection);
     match cli.command {
         Command::Status(options) => status::run(&hub.await?, options).await,

@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
     hub::{Hub, Kind},
     live::{self, Subject, Wanted},
-    moves, print,
+    moves, print, status,
 };
 use anyhow::bail;
 use flambeau_crds::{Evacuation, MemberCluster, Migration, migration::MigrationStep};
@@ -54,7 +54,7 @@ impl Action {
 /// end as asked.
 pub async fn run(hub: &Hub, action: Action, options: cli::Steer) -> anyhow::Result<ExitCode> {
     let objects = hub.scope().await?;
-    let subject = resolve(&objects, hub, &options.target)?;
+    let subject = resolve(&objects, hub, &options.target).await?;
     let (label, already) = match &subject {
         Subject::Migration(key) => {
             let object = &objects.migrations[key];
@@ -143,7 +143,7 @@ fn dry(dry_run: bool) -> &'static str {
 
 /// What a person means: an Evacuation, a Migration, or the move of an
 /// application that is under way.
-fn resolve(objects: &Objects, hub: &Hub, target: &str) -> anyhow::Result<Subject> {
+async fn resolve(objects: &Objects, hub: &Hub, target: &str) -> anyhow::Result<Subject> {
     match target.split_once('/') {
         Some(("evacuation" | "evacuations" | "evac", name)) => {
             if objects.evacuations.contains_key(name) {
@@ -151,22 +151,29 @@ fn resolve(objects: &Objects, hub: &Hub, target: &str) -> anyhow::Result<Subject
             }
             bail!("no Evacuation {name}: kubectl get evacuations lists all")
         }
-        Some(("migration" | "migrations" | "mig", name)) => named(objects, hub, name, false),
-        Some(("gamesapplication" | "gapp" | "application", name)) => moving(objects, hub, name),
+        Some(("migration" | "migrations" | "mig", name)) => named(objects, hub, name, false).await,
+        Some(("gamesapplication" | "gapp" | "application", name)) => {
+            moving(objects, hub, name).await
+        }
         Some((other, _)) => {
             bail!("{target}: {other} is neither migration, application nor evacuation")
         }
-        None => named(objects, hub, target, true),
+        None => named(objects, hub, target, true).await,
     }
 }
 
-fn named(objects: &Objects, hub: &Hub, name: &str, or_moving: bool) -> anyhow::Result<Subject> {
+async fn named(
+    objects: &Objects,
+    hub: &Hub,
+    name: &str,
+    or_moving: bool,
+) -> anyhow::Result<Subject> {
     let key = hub.key(name);
     if objects.migrations.contains_key(&key) {
         return Ok(Subject::Migration(key));
     }
     if or_moving && objects.applications.contains_key(&key) {
-        return moving(objects, hub, name);
+        return moving(objects, hub, name).await;
     }
     if objects.evacuations.contains_key(name) {
         bail!("no Migration {name}, but an Evacuation: say evacuation/{name}");
@@ -178,9 +185,9 @@ fn named(objects: &Objects, hub: &Hub, name: &str, or_moving: bool) -> anyhow::R
     )
 }
 
-fn moving(objects: &Objects, hub: &Hub, name: &str) -> anyhow::Result<Subject> {
+async fn moving(objects: &Objects, hub: &Hub, name: &str) -> anyhow::Result<Subject> {
     let key = hub.key(name);
-    crate::status::find(objects, &key)?;
+    status::find(hub, objects, &key).await?;
     match moves::open(objects, &key) {
         Some(open) => Ok(Subject::Migration(ApplicationKey {
             namespace: key.namespace,

@@ -85,7 +85,7 @@ pub async fn failback(hub: &Hub, options: cli::Failback) -> anyhow::Result<ExitC
 async fn ask(hub: &Hub, wish: &Wish<'_>) -> anyhow::Result<ExitCode> {
     let (objects, user) = tokio::try_join!(hub.fleet(), hub.user())?;
     let key = hub.key(wish.application);
-    status::find(&objects, &key)?;
+    status::find(hub, &objects, &key).await?;
     let now = Timestamp::now();
     let spec = specification(&objects, &key, wish, user);
     let snapshot = read::snapshot(objects, &Reach::NotObserved);

@@ -49,15 +49,7 @@ pub enum Wanted {
 /// When the hub refuses to tell.
 pub async fn watch(hub: &Hub, chosen: Option<ApplicationKey>) -> anyhow::Result<()> {
     let subject = chosen.map_or(Subject::Fleet, Subject::Application);
-    let mut checked = false;
-    let shown = show(hub, &subject, |objects| {
-        if let (Subject::Application(key), false) = (&subject, checked) {
-            status::find(objects, key)?;
-        }
-        checked = true;
-        Ok(false)
-    });
-    match shown.await {
+    match show(hub, &subject, |_| Ok(false)).await {
         Err(error) if matches!(error.downcast_ref(), Some(Failure::Interrupted)) => Ok(()),
         other => other,
     }

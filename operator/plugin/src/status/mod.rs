@@ -14,9 +14,11 @@ use crate::{
     live, print,
 };
 use anyhow::bail;
+use flambeau_crds::GamesApplication;
 use flambeau_operator::offline::objects::Objects;
 use flambeau_planner::model::ApplicationKey;
 use jiff::Timestamp;
+use kube::ResourceExt;
 use std::process::ExitCode;
 
 /// Shows one application, or all of them.
@@ -25,14 +27,14 @@ use std::process::ExitCode;
 /// When the hub cannot be asked, or the application does not exist.
 pub async fn run(hub: &Hub, options: cli::Status) -> anyhow::Result<ExitCode> {
     let chosen = options.application.as_deref().map(|name| hub.key(name));
-    if options.watch {
-        live::watch(hub, chosen).await?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let objects = hub.scope().await?;
     let now = Timestamp::now();
     if let Some(key) = &chosen {
-        find(&objects, key)?;
+        find(hub, &objects, key).await?;
+    }
+    if options.watch {
+        live::watch(hub, chosen).await?;
+        return Ok(ExitCode::SUCCESS);
     }
     let view = View::of(&objects, chosen.as_ref());
     match options.output {
@@ -53,15 +55,16 @@ pub async fn run(hub: &Hub, options: cli::Status) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// When it does not exist.
-pub fn find(objects: &Objects, key: &ApplicationKey) -> anyhow::Result<()> {
+pub async fn find(hub: &Hub, objects: &Objects, key: &ApplicationKey) -> anyhow::Result<()> {
     if objects.applications.contains_key(key) {
         return Ok(());
     }
-    let elsewhere: Vec<&str> = objects
-        .applications
-        .keys()
-        .filter(|other| other.name == key.name)
-        .map(|other| &*other.namespace)
+    // Whoever may not look into other namespaces gets the shorter answer.
+    let all: Vec<GamesApplication> = hub.list().await.unwrap_or_default();
+    let elsewhere: Vec<String> = all
+        .iter()
+        .filter(|other| other.name_any() == *key.name)
+        .filter_map(ResourceExt::namespace)
         .collect();
     if let Some(namespace) = elsewhere.first() {
         bail!(

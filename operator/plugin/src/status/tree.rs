@@ -212,7 +212,7 @@ fn step(object: &Migration, record: &StepRecord, now: Timestamp) -> Line {
     let line = Line::new(tone, mark)
         .with(
             Tone::Plain,
-            format!(" {:<10}", format!("{:?}", record.name)),
+            format!(" {:<10} ", format!("{:?}", record.name)),
         )
         .with(Tone::Faint, format!("{}  ", clock(record.start_time.0)))
         .with(Tone::Plain, format!("{took:>10}"));
