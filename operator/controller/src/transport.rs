@@ -157,3 +157,75 @@ impl<C: Write + Unpin> Write for Gated<C> {
         Pin::new(&mut self.connection).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leader::Leadership;
+    use http::Method;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// A server that answers everything, and counts what it is asked.
+    async fn server() -> (Config, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let count = Arc::clone(&count);
+                tokio::spawn(async move {
+                    let mut buffer = [0; 4096];
+                    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                        stream.write_all(answer).await.unwrap();
+                    }
+                });
+            }
+        });
+        (Config::new(url.parse().unwrap()), asked)
+    }
+
+    async fn send(client: &Client, method: Method) -> Result<(), Error> {
+        let request = Request::builder()
+            .method(method)
+            .uri("/")
+            .body(Body::empty());
+        client.send(request.unwrap()).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_standby_reads_and_does_not_write() {
+        let (config, asked) = server().await;
+        let client = client(&config, &Leadership::standby()).unwrap();
+        send(&client, Method::GET).await.unwrap();
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let refused = send(&client, method).await.unwrap_err();
+            assert!(format!("{refused:?}").contains("Standby"), "{refused:?}");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_once_leadership_has_ended_not_even_on_an_open_connection() {
+        let (config, asked) = server().await;
+        let leadership = Leadership::standby();
+        let client = client(&config, &leadership).unwrap();
+        leadership.hold_until(crate::leader::since_boot() + Duration::from_secs(60));
+        send(&client, Method::PATCH).await.unwrap();
+        leadership.end();
+        // A read passes the first check, and not the second.
+        for method in [Method::PATCH, Method::GET] {
+            send(&client, method).await.unwrap_err();
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+}

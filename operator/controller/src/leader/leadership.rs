@@ -49,7 +49,7 @@ impl Leadership {
     }
 
     /// Does not lead yet.
-    pub(super) fn standby() -> Self {
+    pub(crate) fn standby() -> Self {
         Self(Arc::new(AtomicU64::new(STANDBY)))
     }
 
@@ -72,13 +72,13 @@ impl Leadership {
     }
 
     /// Leads until then; see [`since_boot`].
-    pub(super) fn hold_until(&self, deadline: Duration) {
+    pub(crate) fn hold_until(&self, deadline: Duration) {
         self.0
             .store(nanoseconds(deadline).max(ENDED), Ordering::Release);
     }
 
     /// Leads no more.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.0.store(ENDED, Ordering::Release);
     }
 }
@@ -98,7 +98,7 @@ impl Collector for Leadership {
 
 /// Time since the machine started, time that it slept included: nobody sets
 /// this clock, and it goes on while the process, or the machine, is stopped.
-pub(super) fn since_boot() -> Duration {
+pub(crate) fn since_boot() -> Duration {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const CLOCK: nix::time::ClockId = nix::time::ClockId::CLOCK_BOOTTIME;
     // Elsewhere this one counts sleep.

@@ -34,6 +34,8 @@ mod settings;
 
 pub use candidacy::{Candidacy, Lost};
 pub use election::{Election, End};
+#[cfg(test)]
+pub(crate) use leadership::since_boot;
 pub use leadership::{Leadership, NotLeader};
 pub use settings::{LeaseSettings, Timing, default_identity, default_namespace};
 
