@@ -54,6 +54,7 @@ pub fn facts<E: Edge>(
             pending.dedup_by(|one, other| convert::erasure_key(one) == convert::erasure_key(other));
             let observation = cluster::Observation {
                 version: members.version(&key.name),
+                fencing: members.fencing(&key.name),
                 applications: plan.load.get(&key.name).copied().unwrap_or(0),
                 requested: plan.requested.get(&key.name).copied().unwrap_or_default(),
                 in_use: used.contains(&key.name),

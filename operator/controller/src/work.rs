@@ -188,6 +188,15 @@ impl<E: Edge> Due<'_, E> {
         work: &mut Vec<Work>,
     ) {
         for (cluster, copy) in &planned.desired.copies {
+            // Before it is asked what is due there.
+            match copy {
+                Copy::Present { .. } => self.members.set_form(cluster, &planned.key, None),
+                Copy::Standby { replicas, .. } => {
+                    self.members
+                        .set_form(cluster, &planned.key, Some(*replicas));
+                }
+                Copy::Keep | Copy::Absent => {}
+            }
             let observed = application.copies.get(cluster);
             let Some(observed) = observed.filter(|observed| observed.observed) else {
                 continue;
@@ -202,10 +211,6 @@ impl<E: Edge> Due<'_, E> {
                         cluster: cluster.clone(),
                         declared: Arc::clone(declared),
                         epoch: *epoch,
-                        standby: match copy {
-                            Copy::Standby { replicas, .. } => Some(*replicas),
-                            _ => None,
-                        },
                     })
                 }
                 (Copy::Absent, _)

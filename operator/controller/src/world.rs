@@ -199,12 +199,16 @@ fn copies<E: Edge>(
     view: &View<'_, E>,
 ) -> BTreeMap<Name, CopyObservation> {
     let mut epochs: BTreeMap<&Name, i64> = BTreeMap::new();
-    for migration in migrations {
-        epochs.insert(&migration.from, migration.record.epoch - 1);
-        epochs.insert(&migration.to, migration.record.epoch);
-    }
     for placement in &record.placements {
         epochs.insert(&placement.cluster, placement.epoch);
+    }
+    for migration in migrations {
+        let epoch = migration.record.epoch;
+        epochs.entry(&migration.from).or_insert(epoch - 1);
+        // The move is ahead of the record: what is there of a lower epoch, such
+        // as a standby, is not yet what the move wants there.
+        let target = epochs.entry(&migration.to).or_insert(epoch);
+        *target = epoch.max(*target);
     }
     epochs
         .into_iter()

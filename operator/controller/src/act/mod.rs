@@ -169,12 +169,11 @@ impl<E: Edge> Actor<E> {
                 cluster,
                 declared,
                 epoch,
-                standby,
             } => {
                 // What is written is to be erased once more some day.
                 self.erased()
                     .remove(&(cluster.clone(), declared.key.clone()));
-                Ok(write_copy(&self.members, &cluster, &declared, epoch, standby).await?)
+                Ok(self.members.apply(&cluster, &declared, epoch).await?)
             }
             Work::Erase {
                 key,
@@ -423,15 +422,4 @@ impl<E: Edge> Actor<E> {
             Err(not_confirmed("the active copy is not ready"))
         }
     }
-}
-
-/// Writes a whole copy, or a standby.
-async fn write_copy(
-    members: &Members,
-    cluster: &Name,
-    declared: &Declared,
-    epoch: i64,
-    _standby: Option<u32>,
-) -> Result<(), MemberError> {
-    members.apply(cluster, declared, epoch).await
 }

@@ -66,8 +66,6 @@ pub enum Work {
         declared: Arc<Declared>,
         /// Epoch of the copy.
         epoch: i64,
-        /// Replicas of every workload of a standby; none for a whole copy.
-        standby: Option<u32>,
     },
     /// Erases a copy.
     Erase {

@@ -4,6 +4,7 @@ use super::{Draft, finalizer, finish, truth};
 use crate::{
     act::{Finalizer, Work, tell_cluster},
     hub::ClusterEntry,
+    members::Fencing,
 };
 use flambeau_crds::{
     MemberClusterStatus,
@@ -16,12 +17,14 @@ use flambeau_planner::{
     status::Truth,
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// What is known of a cluster beyond its object and the snapshot.
 pub struct Observation {
     /// Version of Kubernetes.
     pub version: Option<String>,
+    /// Whether it refuses writes under an old epoch by itself.
+    pub fencing: Fencing,
     /// Applications whose active copy is there.
     pub applications: usize,
     /// What copies request there.
@@ -53,7 +56,8 @@ pub fn status(
         return None;
     }
     let health = health::of(observed, now);
-    let drafts = conditions(entry, observed, health, snapshot, observation.in_use);
+    let mut drafts = conditions(entry, observed, health, snapshot, observation.in_use);
+    drafts.push(fenced(&observation.fencing, &before.conditions));
     let generation = entry.meta.generation;
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let status = MemberClusterStatus {
@@ -136,6 +140,38 @@ fn conditions(
         draft("Reconciling", reconciling, reason, String::new()),
         draft("Stalled", truth(stalled), stalled_reason, stalled_message),
     ]
+}
+
+/// What is not known now was known before.
+fn fenced(fencing: &Fencing, before: &[Condition]) -> Draft<'static> {
+    let (truth, reason, message) = match fencing {
+        Fencing::Installed => (Truth::True, Reason::Fenced, String::new()),
+        Fencing::Unavailable { message } => {
+            (Truth::False, Reason::FencingUnavailable, message.clone())
+        }
+        Fencing::Unknown => {
+            let known = before.iter().find(|condition| condition.type_ == "Fenced");
+            known.map_or_else(
+                || (Truth::Unknown, Reason::ClusterNotObserved, String::new()),
+                |known| {
+                    let truth = match known.status.as_str() {
+                        "True" => Truth::True,
+                        "False" => Truth::False,
+                        _ => Truth::Unknown,
+                    };
+                    let reason = Reason::parse(&known.reason);
+                    let reason = reason.unwrap_or(Reason::ClusterNotObserved);
+                    (truth, reason, known.message.clone())
+                },
+            )
+        }
+    };
+    Draft {
+        type_: "Fenced",
+        truth,
+        reason,
+        message,
+    }
 }
 
 fn ready(observed: &Cluster, health: Health) -> (bool, Reason, String) {
