@@ -1,7 +1,8 @@
 //! The networks: one namespace per cluster, joined by a bridge that plays the wide-area network.
 //!
 //! The bridge has an address in the root namespace, so that kubectl, the operator and the load generator reach every
-//! API server and the edge. Each namespace routes to the pods of every other cluster, as a peered network would.
+//! API server and the edge. Every namespace, the root one too, routes to the pods of the clusters, as a peered network
+//! would.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -189,7 +190,12 @@ pub fn create(addresses: &Addresses, journal: &Journal) -> Result<()> {
         create_namespace(cluster, addresses, journal)
             .with_context(|| format!("network of {cluster}"))?;
     }
-    Ok(())
+    // The operator asks pods whether they take connections; these routes go with the bridge.
+    let routes = (1..=u8::try_from(CLUSTERS.len())?).map(|number| {
+        let (pods, cluster) = (addresses.pods(number), addresses.cluster(number));
+        format!("route add {pods} via {cluster}\n")
+    });
+    batch(None, &routes.collect::<String>())
 }
 
 fn create_namespace(cluster: &str, addresses: &Addresses, journal: &Journal) -> Result<()> {

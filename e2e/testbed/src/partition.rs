@@ -1,7 +1,5 @@
 //! Broken links: a cluster cut off in one direction or both, and processes cut off from clusters.
 
-use std::net::Ipv4Addr;
-
 use anyhow::{Context, Result};
 
 use crate::cgroup::ROOT;
@@ -62,14 +60,14 @@ fn inside(cluster: &str, words: &[&str], input: &str) -> Result<()> {
     run_with_input("nsenter", &all, input).map(drop)
 }
 
-/// Loses every packet from the processes of a control group of this machine to some addresses on the wide-area
-/// network; other processes reach them as before. Connections stay open and silent.
+/// Loses every packet from the processes of a control group of this machine to some addresses or networks behind the
+/// wide-area network; other processes reach them as before. Connections stay open and silent.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn cut_group(group: &str, destinations: &[Ipv4Addr]) -> Result<()> {
+pub fn cut_group(group: &str, destinations: &[String]) -> Result<()> {
     destinations.iter().try_for_each(|destination| {
-        let rule = rule(group, *destination);
+        let rule = rule(group, destination);
         // Written down first: a crash in between leaves nothing behind.
         Journal::of_this_machine().add(&Entry::Filter { rule: rule.clone() })?;
         filter("-I", &rule)
@@ -81,10 +79,10 @@ pub fn cut_group(group: &str, destinations: &[Ipv4Addr]) -> Result<()> {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn restore_group(group: &str, destinations: &[Ipv4Addr]) -> Result<()> {
+pub fn restore_group(group: &str, destinations: &[String]) -> Result<()> {
     destinations
         .iter()
-        .try_for_each(|destination| remove_filter(&rule(group, *destination)))
+        .try_for_each(|destination| remove_filter(&rule(group, destination)))
 }
 
 /// Removes a packet filter of the root namespace, as often as it is there.
@@ -118,8 +116,12 @@ impl Testbed {
     }
 }
 
-fn addresses(clusters: &[&Cluster]) -> Vec<Ipv4Addr> {
-    clusters.iter().map(|cluster| cluster.address()).collect()
+/// The clusters themselves, and their pods.
+fn addresses(clusters: &[&Cluster]) -> Vec<String> {
+    clusters
+        .iter()
+        .flat_map(|cluster| [cluster.address().to_string(), cluster.pods()])
+        .collect()
 }
 
 fn operator_group() -> String {
@@ -128,14 +130,13 @@ fn operator_group() -> String {
 
 /// By control group: nftables looks for the group below the mount point of version 2 alone, which is not where machines
 /// have it that mount both versions; iptables asks the kernel.
-fn rule(group: &str, destination: Ipv4Addr) -> Vec<String> {
-    let destination = destination.to_string();
+fn rule(group: &str, destination: &str) -> Vec<String> {
     let words = [
         "OUTPUT",
         "-o",
         BRIDGE,
         "-d",
-        &destination,
+        destination,
         "-m",
         "cgroup",
         "--path",
