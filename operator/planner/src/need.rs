@@ -113,31 +113,42 @@ impl<'a> Chooser<'a, '_> {
     /// same about the next.
     fn leaving(&self, application: &Application, active: &Placement) -> Leaving<'a> {
         let (snapshot, now) = (self.snapshot, self.now);
-        if let Some(loss) = failover::loss(application, snapshot, &active.cluster, now) {
-            return match failover::objection(application, active, &loss, snapshot, now) {
-                Some((reason, message)) => Leaving::Held(Decision::Stalled { reason, message }),
-                None => Leaving::Yes(
-                    Motive::Loss(loss),
-                    Bounds {
-                        hurry: true,
-                        ..Bounds::default()
-                    },
-                ),
-            };
+        let loss = failover::loss(application, snapshot, &active.cluster, now);
+        let held = loss
+            .as_ref()
+            .and_then(|loss| failover::objection(application, active, loss, snapshot, now));
+        match (loss, held) {
+            (Some(loss), None) => {
+                let bounds = Bounds {
+                    hurry: true,
+                    ..Bounds::default()
+                };
+                return Leaving::Yes(Motive::Loss(loss), bounds);
+            }
+            // A planned move may still leave a cluster that answers.
+            (_, Some((reason, message))) if !snapshot.reaches(&active.cluster) => {
+                return Leaving::Held(Decision::Stalled { reason, message });
+            }
+            (_, held) => self.planned(application, active).unwrap_or_else(|| {
+                held.map_or(Leaving::No, |(reason, message)| {
+                    Leaving::Held(Decision::Stalled { reason, message })
+                })
+            }),
         }
+    }
+
+    fn planned(&self, application: &Application, active: &Placement) -> Option<Leaving<'a>> {
+        let snapshot = self.snapshot;
         if placement::unlawful(application, &active.cluster, self.law).is_some() {
-            return Leaving::Yes(Motive::Policy, Bounds::default());
+            return Some(Leaving::Yes(Motive::Policy, Bounds::default()));
         }
-        match evacuation::leaving(snapshot, &active.cluster) {
-            Some(evacuation) => Leaving::Yes(
-                Motive::Evacuation(evacuation.name.clone()),
-                Bounds {
-                    only: &evacuation.to,
-                    hurry: false,
-                },
-            ),
-            None => Leaving::No,
-        }
+        let evacuation = evacuation::leaving(snapshot, &active.cluster)?;
+        let bounds = Bounds {
+            only: &evacuation.to,
+            hurry: false,
+        };
+        let motive = Motive::Evacuation(evacuation.name.clone());
+        Some(Leaving::Yes(motive, bounds))
     }
 
     /// The first choice among clusters for an application.

@@ -107,7 +107,8 @@ pub fn record(
     next
 }
 
-/// At most one standby, under the epoch of the active copy.
+/// At most one standby, under the epoch of the active copy, or that of an
+/// abandoned target which it was before: epochs never go back.
 fn keep_standby(standby: Standby, next: &mut ApplicationRecord, now: Timestamp) {
     let wanted = match standby {
         Standby::Leave => return,
@@ -120,7 +121,8 @@ fn keep_standby(standby: Standby, next: &mut ApplicationRecord, now: Timestamp) 
         }
     }
     if let Some(cluster) = wanted {
-        let epoch = next.epoch;
+        let before = next.on(&cluster).map_or(0, |placement| placement.epoch);
+        let epoch = next.epoch.max(before);
         put(next, &cluster, Role::Standby, epoch, now);
     }
 }

@@ -157,9 +157,8 @@ impl Context<'_> {
     /// Whether requests may be at the target, or were sent there.
     fn traffic_went_over(&self) -> bool {
         let record = &self.migration.record;
-        record.reached(Step::Shift)
-            || record.stage_since.is_some()
-            || self.weight(&self.migration.to) > 0
+        record.reached(Step::Prepare)
+            && (record.stage_since.is_some() || self.weight(&self.migration.to) > 0)
     }
 
     fn loss_of(&self, cluster: &str) -> Option<Loss> {

@@ -61,7 +61,7 @@ fn act_on_copy(
             if world
                 .members
                 .get(cluster)
-                .is_some_and(|member| member.link == Link::Up)
+                .is_some_and(|member| member.hears(world.second))
             {
                 world
                     .story
@@ -70,12 +70,14 @@ fn act_on_copy(
             }
         }
         Copy::Present { epoch } | Copy::Standby { epoch, .. } => {
+            let floor = floor(copy);
             let generation = world
                 .applications
                 .get(key)
                 .map_or(0, |found| found.generation);
             let current = seen.is_some_and(|seen| {
-                seen.going || (seen.epoch == epoch && seen.generation == generation)
+                let same = seen.epoch == epoch && seen.floor == floor;
+                seen.going || (same && seen.generation == generation)
             });
             if current {
                 return Ok(());
@@ -87,29 +89,42 @@ fn act_on_copy(
                 return Ok(());
             }
             view.refused.remove(key);
-            write(operator, world, (key, cluster), epoch);
+            write(operator, world, (key, cluster), (epoch, floor));
         }
     }
     Ok(())
+}
+
+/// Replicas of a standby.
+pub fn floor(copy: Copy) -> Option<u32> {
+    match copy {
+        Copy::Standby { replicas, .. } => Some(replicas),
+        _ => None,
+    }
 }
 
 fn write(
     operator: &mut Operator,
     world: &mut World,
     (key, cluster): (&ApplicationKey, &Name),
-    epoch: i64,
+    (epoch, floor): (i64, Option<u32>),
 ) {
-    let link = world.members.get(cluster).map(|member| member.link);
-    if link == Some(Link::Partitioned) && world.random.percent(40) {
-        write_late(world, key, cluster, epoch);
+    let second = world.second;
+    let Some(member) = world.members.get(cluster) else {
+        return;
+    };
+    let (link, hears) = (member.link, member.hears(second));
+    if link != Link::Dead && !hears && world.random.percent(40) {
+        write_late(world, key, cluster, (epoch, floor));
     }
-    if link != Some(Link::Up) {
+    if !hears {
         return;
     }
     world.story.tell(world.second, || {
-        format!("{key} is written to {cluster}, epoch {epoch}")
+        let what = floor.map_or("", |_| "as a standby ");
+        format!("{key} is written {what}to {cluster}, epoch {epoch}")
     });
-    world.write_copy(key, cluster, epoch);
+    world.write_copy(key, cluster, epoch, floor);
     // The answer to a write is an observation.
     let seen: Option<CopyView> = world
         .members
@@ -121,7 +136,12 @@ fn write(
     }
 }
 
-fn write_late(world: &mut World, key: &ApplicationKey, cluster: &Name, epoch: i64) {
+fn write_late(
+    world: &mut World,
+    key: &ApplicationKey,
+    cluster: &Name,
+    (epoch, floor): (i64, Option<u32>),
+) {
     let lands = world.second + world.random.between(1, 12);
     let generation = world
         .applications
@@ -130,6 +150,7 @@ fn write_late(world: &mut World, key: &ApplicationKey, cluster: &Name, epoch: i6
     let copy = CopyTruth {
         epoch,
         generation,
+        floor,
         endpoint_at: lands + 2,
         ready_at: lands + 4,
         flapping_until: 0,

@@ -1,45 +1,31 @@
 //! What happens to the fleet from outside.
 
 use crate::{
-    fleet,
+    fleet, links,
     operator::Operator,
-    world::{HubMigration, Link, World},
+    sre,
+    world::{Link, World},
 };
-use flambeau_planner::model::{
-    ApplicationKey, ApplicationSpec, Cluster, Name, Sensitivity, Trigger,
-};
+use flambeau_planner::model::{ApplicationKey, ApplicationSpec, Cluster, Name, Sensitivity};
 use jiff::Timestamp;
 use std::sync::Arc;
 
 /// Chance, of a hundred, that something happens in a second.
 const EVENTFUL: u64 = 12;
 
-/// Chance, of a hundred, that a lost member comes back in a second.
-const RETURN: u64 = 4;
-
 /// Perhaps something happens.
 pub fn chance(world: &mut World, operator: &mut Operator) {
-    let lost: Vec<Name> = world
-        .members
-        .iter()
-        .filter(|(_, member)| member.link != Link::Up)
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in lost {
-        if world.random.percent(RETURN) {
-            set_link(world, &name, Link::Up);
-        }
-    }
+    links::come_and_go(world);
     if !world.random.percent(EVENTFUL) {
         return;
     }
-    match world.random.below(22) {
+    match world.random.below(30) {
         0..=2 => policy_applied(world),
         3..=4 => policy_withdrawn(world),
         5 => provider_changes(world),
         6 => cordon(world),
-        7 => link_changes(world, Link::Dead),
-        8 => link_changes(world, Link::Partitioned),
+        7 => links::change(world, Link::Dead),
+        8 => links::change(world, Link::Partitioned),
         9..=11 => policy_applied(world),
         12 => fleet::add_application(world),
         13 => application_changes(world),
@@ -47,19 +33,21 @@ pub fn chance(world: &mut World, operator: &mut Operator) {
         15 => migration_asked(world, true),
         16 => migration_asked(world, false),
         17 => migration_deleted(world),
-        18 => migration_requested(world),
-        19 => copy_troubled(world),
+        18..=19 => copy_troubled(world),
         20 => cluster_leaves(world),
+        21 => links::flap(world),
+        22 => links::cut_hub_off(world),
+        23..=27 => sre::acts(world),
         _ => operator.die(world),
     }
 }
 
-fn some_cluster(world: &mut World) -> Option<Name> {
+pub fn some_cluster(world: &mut World) -> Option<Name> {
     let names: Vec<Name> = world.clusters.keys().cloned().collect();
     world.random.pick(&names).cloned()
 }
 
-fn some_application(world: &mut World) -> Option<ApplicationKey> {
+pub fn some_application(world: &mut World) -> Option<ApplicationKey> {
     let keys: Vec<ApplicationKey> = world.applications.keys().cloned().collect();
     world.random.pick(&keys).cloned()
 }
@@ -100,7 +88,7 @@ fn provider_changes(world: &mut World) {
         .insert(provider.name.clone(), Arc::new(provider));
 }
 
-fn change_cluster(world: &mut World, name: &Name, change: impl FnOnce(&mut Cluster)) {
+pub fn change_cluster(world: &mut World, name: &Name, change: impl FnOnce(&mut Cluster)) {
     if let Some(cluster) = world.clusters.get_mut(name) {
         change(Arc::make_mut(cluster));
     }
@@ -112,35 +100,6 @@ fn cordon(world: &mut World) {
             format!("{name} is cordoned, or not any more")
         });
         change_cluster(world, &name, |cluster| cluster.cordoned = !cluster.cordoned);
-    }
-}
-
-fn link_changes(world: &mut World, link: Link) {
-    let Some(name) = some_cluster(world) else {
-        return;
-    };
-    world
-        .story
-        .tell(world.second, || format!("{name} is {link:?}"));
-    set_link(world, &name, link);
-}
-
-/// A member that comes back starts its workloads again; some come back empty.
-fn set_link(world: &mut World, name: &Name, link: Link) {
-    let second = world.second;
-    let empty = world.random.percent(10);
-    let restart = world.random.between(1, 8);
-    if let Some(member) = world.members.get_mut(name) {
-        if member.link == Link::Dead && link != Link::Dead {
-            for copy in member.copies.values_mut() {
-                copy.flapping_until = second + restart;
-            }
-            if empty {
-                member.copies.clear();
-            }
-            member.disturbed = second + restart;
-        }
-        member.link = link;
     }
 }
 
@@ -217,48 +176,12 @@ fn migration_deleted(world: &mut World) {
     }
 }
 
-fn migration_requested(world: &mut World) {
-    let (Some(key), Some(to)) = (some_application(world), some_cluster(world)) else {
-        return;
-    };
-    let from = match world
-        .applications
-        .get(&key)
-        .and_then(|found| found.record.active().cloned())
-    {
-        Some(active) if world.random.percent(90) => active.cluster,
-        _ => "nowhere".into(),
-    };
-    if from == to {
-        return;
-    }
-    let name: Name = format!("by-hand-{}-{key}", world.second)
-        .replace('/', "-")
-        .into();
-    world.story.tell(world.second, || {
-        format!("{key} is asked to move from {from} to {to}: {name}")
-    });
-    world.migrations.push(HubMigration {
-        application: key,
-        name,
-        from,
-        to,
-        move_type: flambeau_planner::model::MoveType::Relocate,
-        trigger: Trigger::Request,
-        evacuation: None,
-        pause: false,
-        abort: false,
-        created: world.second.saturating_sub(world.random.below(3)),
-        record: Arc::default(),
-    });
-}
-
 fn copy_troubled(world: &mut World) {
     let (Some(key), Some(cluster)) = (some_application(world), some_cluster(world)) else {
         return;
     };
     let second = world.second;
-    match world.random.below(4) {
+    match world.random.below(6) {
         0 => {
             world.stuck.insert((key, cluster));
         }
@@ -268,6 +191,15 @@ fn copy_troubled(world: &mut World) {
         2 => {
             if let Some(route) = world.edge.get_mut(&key) {
                 route.errors_until = second + 8;
+            }
+        }
+        3..=4 => {
+            let until = second + world.random.between(1, 40);
+            world.story.tell(second, || {
+                format!("{key} on {cluster} answers nobody until {until}")
+            });
+            if let Some(member) = world.members.get_mut(&cluster) {
+                member.mute.insert(key, until);
             }
         }
         _ => {
@@ -335,6 +267,11 @@ pub fn calm(world: &mut World, all_clusters: &[Arc<Cluster>]) {
     world.stuck.clear();
     world.refusing.clear();
     world.temper.crash = 0;
+    world.freezes.clear();
+    world.flapping.clear();
+    for evacuation in world.evacuations.values_mut() {
+        Arc::make_mut(evacuation).pause = false;
+    }
     world.temper.observation = 90;
     for cluster in all_clusters {
         world
@@ -346,10 +283,12 @@ pub fn calm(world: &mut World, all_clusters: &[Arc<Cluster>]) {
                 Arc::new(joined)
             });
         if world.random.percent(70) {
-            set_link(world, &cluster.name, Link::Up);
+            links::set(world, &cluster.name, Link::Up);
         }
         if let Some(member) = world.members.get_mut(&cluster.name) {
             member.disturbed = world.second;
+            member.mute.clear();
+            member.deaf_until = 0;
         }
     }
     law_rests(world);

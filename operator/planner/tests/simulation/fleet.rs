@@ -7,7 +7,8 @@ use crate::{
 };
 use flambeau_planner::model::{
     ApplicationKey, ApplicationSpec, Certification, CertificationRule, Cluster, Country,
-    Criticality, JurisdictionFact, Kind, Name, Policy, Provider, Sensitivity, Settings, Strategy,
+    Criticality, Failover, JurisdictionFact, Kind, Name, Policy, Provider, Resources, Sensitivity,
+    Settings, Strategy,
 };
 use jiff::SignedDuration;
 use std::{
@@ -31,6 +32,8 @@ pub fn world(seed: u64, story: Story) -> World {
     };
     let settings = Settings {
         concurrent_moves: usize::try_from(random.between(1, 3)).unwrap_or(1),
+        concurrent_failovers: usize::try_from(random.between(1, 4)).unwrap_or(1),
+        hub_window: SignedDuration::from_secs(10),
         retry_backoff: SignedDuration::from_secs(5),
         retry_backoff_limit: SignedDuration::from_secs(20),
         ..Settings::default()
@@ -61,6 +64,11 @@ pub fn empty(random: Random, story: Story, temper: Temper, settings: Settings) -
         applications: BTreeMap::new(),
         migrations: Vec::new(),
         pending_erasures: BTreeSet::new(),
+        evacuations: BTreeMap::new(),
+        freezes: BTreeMap::new(),
+        unreachable: BTreeMap::new(),
+        well_since: BTreeMap::new(),
+        flapping: BTreeMap::new(),
         edge: BTreeMap::new(),
         stuck: BTreeSet::new(),
         refusing: BTreeSet::new(),
@@ -94,6 +102,7 @@ fn add_cluster(world: &mut World, name: &str) {
             provider: provider.name.clone(),
             residency: residency.filter(|_| world.random.percent(95)),
             kinds: Some(Arc::new(kinds)),
+            recovered_after: SignedDuration::from_secs(5),
             ..Cluster::default()
         }),
     );
@@ -216,6 +225,22 @@ pub fn add_application(world: &mut World) {
     });
 }
 
+/// What happens when the cluster of an application is lost.
+pub fn random_failover(random: &mut Random) -> Failover {
+    let seconds = |low, high, random: &mut Random| {
+        SignedDuration::from_secs(i64::try_from(random.between(low, high)).unwrap_or(1))
+    };
+    Failover {
+        automatic: random.percent(85),
+        standby: random
+            .percent(40)
+            .then(|| u32::try_from(random.below(2)).unwrap_or(0)),
+        unhealthy_after: seconds(5, 10, random),
+        cooldown: seconds(0, 15, random),
+        failback_after: random.percent(40).then(|| seconds(5, 15, random)),
+    }
+}
+
 fn random_spec(world: &mut World, key: ApplicationKey) -> ApplicationSpec {
     let others: Vec<Name> = world
         .applications
@@ -260,8 +285,11 @@ fn random_spec(world: &mut World, key: ApplicationKey) -> ApplicationSpec {
             drain: seconds(1, 8, random),
             ready_timeout: seconds(15, 25, random),
         },
-        failover: flambeau_planner::model::Failover::default(),
-        demand: flambeau_planner::model::Resources::default(),
+        failover: random_failover(random),
+        demand: Resources {
+            milli_cpu: 500 * random.between(0, 3),
+            memory: 0,
+        },
         recovery_time: None,
         depends_on: if random.percent(40) {
             random.pick(&others).cloned().into_iter().collect()

@@ -5,9 +5,11 @@
 //! `SEEDS=200000` runs more seeds, `SEED=42` tells the story of one.
 
 mod act;
+mod decisions;
 mod events;
 mod fleet;
 mod golden;
+mod links;
 mod observe;
 mod operator;
 #[path = "../support/oracle.rs"]
@@ -15,6 +17,7 @@ mod oracle;
 mod random;
 mod rules;
 mod settled;
+mod sre;
 mod story;
 mod world;
 
@@ -39,7 +42,7 @@ const EVENTFUL: u64 = 250;
 /// Seconds after which a calm world must be at rest.
 const PATIENCE: u64 = 1_500;
 /// Seconds during which a fleet at rest must stay so.
-const REST: u64 = 12;
+const REST: u64 = 25;
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
@@ -162,7 +165,7 @@ fn come_to_rest(world: &mut World, operator: &mut Operator) -> Result<(), Broken
 
 fn stay_at_rest(world: &mut World, operator: &mut Operator, rule: &str) -> Result<(), Broken> {
     let written = (world.hub_writes, world.member_writes);
-    for _ in 0..2 * REST {
+    for _ in 0..REST {
         second(world, operator)?;
         if (world.hub_writes, world.member_writes) != written {
             return Err(rule.to_owned());

@@ -1,14 +1,15 @@
 //! What the operator knows: late, in part, and nothing after a restart.
 
 use crate::{
+    act,
     operator::Operator,
-    world::{CopyTruth, Link, OBJECTS, WORKLOADS, World, time},
+    world::{CopyTruth, OBJECTS, WORKLOADS, World, time},
 };
 use flambeau_planner::{
     desired::Copy,
     model::{
         Application, ApplicationKey, Cluster, CopyObservation, EdgeObservation, Migration, Name,
-        Reach, Snapshot,
+        Reach, Service, Snapshot,
     },
 };
 use std::{
@@ -17,12 +18,16 @@ use std::{
 };
 
 /// Seconds of silence after which a member counts as unreachable.
-const SILENCE: u64 = 3;
+pub const SILENCE: u64 = 3;
 
 /// What is known of one member.
 #[derive(Clone, Debug)]
 pub struct MemberView {
     pub reach: Reach,
+    /// Since when it answers without interruption.
+    answers_since: Option<u64>,
+    /// It was unreachable before it answered.
+    returned: bool,
     /// Its objects were listed once.
     pub listed: bool,
     silent_since: Option<u64>,
@@ -35,15 +40,30 @@ pub struct MemberView {
 pub struct CopyView {
     pub epoch: i64,
     pub generation: u64,
+    pub floor: Option<u32>,
     pub ready: usize,
     pub endpoints: usize,
     pub going: bool,
 }
 
+/// What requests and attempts at the edge say about one copy.
+#[derive(Clone, Copy, Debug)]
+pub enum Probe {
+    /// Last answer.
+    Answered(u64),
+    /// First attempt without an answer.
+    Silent(u64),
+}
+
+/// Seconds for which an answer counts.
+const FRESH: u64 = 8;
+
 impl MemberView {
     fn unknown() -> Self {
         Self {
             reach: Reach::NotObserved,
+            answers_since: None,
+            returned: false,
             listed: false,
             silent_since: None,
             copies: BTreeMap::new(),
@@ -66,6 +86,7 @@ pub fn look(world: &World, cluster: &Name, key: &ApplicationKey, copy: &CopyTrut
     CopyView {
         epoch: copy.epoch,
         generation: copy.generation,
+        floor: copy.floor,
         ready,
         endpoints,
         going: copy.gone_at.is_some(),
@@ -86,21 +107,59 @@ pub fn observe(operator: &mut Operator, world: &mut World) {
         let answers = world
             .members
             .get(&cluster)
-            .is_some_and(|member| member.link == Link::Up);
+            .is_some_and(|member| member.hears(world.second));
         if answers {
             hear(view, world, &cluster);
         } else {
             miss(view, world, &cluster);
         }
     }
+    probe(operator, world);
+}
+
+/// Asks every endpoint that the edge knows, as far as luck allows.
+fn probe(operator: &mut Operator, world: &mut World) {
+    let known: Vec<(ApplicationKey, Name)> = world
+        .edge
+        .iter()
+        .flat_map(|(key, route)| {
+            let known = route.endpoints.iter().filter(|(_, count)| **count > 0);
+            known.map(|(cluster, _)| (key.clone(), cluster.clone()))
+        })
+        .collect();
+    // What was silent stays so when its endpoints go; nothing else is known.
+    operator.probes.retain(|both, probe| {
+        matches!(probe, Probe::Silent(_)) && world.edge.contains_key(&both.0)
+            || known.contains(both)
+    });
+    for both in known {
+        if !world.sooner_or_later(world.temper.observation) {
+            continue;
+        }
+        let probe = if world.answers(&both.0, &both.1) {
+            Probe::Answered(world.second)
+        } else {
+            match operator.probes.get(&both) {
+                Some(silent @ Probe::Silent(_)) => *silent,
+                _ => Probe::Silent(world.second),
+            }
+        };
+        operator.probes.insert(both, probe);
+    }
 }
 
 fn miss(view: &mut MemberView, world: &mut World, cluster: &Name) {
-    let since = *view.silent_since.get_or_insert(world.second);
+    let stored = world.unreachable.get(cluster).copied();
+    let since = *view.silent_since.get_or_insert(match view.reach {
+        Reach::NotObserved => stored.unwrap_or(world.second),
+        _ => world.second,
+    });
     let gone = matches!(view.reach, Reach::Unreachable { .. });
     if !gone && world.second >= since + SILENCE {
         view.reach = Reach::Unreachable { since: time(since) };
+        view.answers_since = None;
         view.listed = false;
+        world.unreachable.insert(cluster.clone(), since);
         world
             .story
             .tell(world.second, || format!("{cluster} does not answer"));
@@ -119,6 +178,8 @@ fn hear(view: &mut MemberView, world: &mut World, cluster: &Name) {
                 .tell(world.second, || format!("{cluster} answers again"));
         }
         view.reach = Reach::Reachable;
+        view.returned = world.unreachable.remove(cluster).is_some();
+        view.answers_since = Some(world.second);
         view.listed = false;
         return;
     }
@@ -155,7 +216,10 @@ pub fn snapshot(operator: &Operator, world: &World) -> Snapshot {
         clusters: world
             .clusters
             .iter()
-            .map(|(name, cluster)| (name.clone(), Arc::new(reached(operator, name, cluster))))
+            .map(|(name, cluster)| {
+                let reached = reached(operator, world, name, cluster);
+                (name.clone(), Arc::new(reached))
+            })
             .collect(),
         policies: world.policies.clone(),
         applications: world
@@ -170,19 +234,41 @@ pub fn snapshot(operator: &Operator, world: &World) -> Snapshot {
                 migrations: migrations(world, key),
             })
             .collect(),
-        evacuations: BTreeMap::new(),
-        freezes: BTreeMap::new(),
+        evacuations: world.evacuations.clone(),
+        freezes: world.freezes.clone(),
         settings: world.settings.clone(),
     }
 }
 
-fn reached(operator: &Operator, name: &Name, cluster: &Cluster) -> Cluster {
+fn reached(operator: &Operator, world: &World, name: &Name, cluster: &Cluster) -> Cluster {
+    let view = operator.views.get(name);
     Cluster {
-        reach: operator
-            .views
-            .get(name)
-            .map_or(Reach::NotObserved, |view| view.reach.clone()),
+        reach: view.map_or(Reach::NotObserved, |view| view.reach.clone()),
+        answers_since: view.and_then(|view| view.answers_since).map(time),
+        returned: view.is_some_and(|view| view.returned),
+        services_answer: services_answer(operator, world, name),
         ..cluster.clone()
+    }
+}
+
+/// An endpoint that the edge knows and nobody has tried yet may answer: only
+/// what was tried in vain does not.
+fn services_answer(operator: &Operator, world: &World, cluster: &Name) -> bool {
+    world.edge.iter().any(|(key, route)| {
+        let known = route.endpoints.get(cluster).is_some_and(|count| *count > 0);
+        match service(operator, world, key, cluster) {
+            Service::Answers => true,
+            Service::Unknown => known,
+            Service::Silent { .. } => false,
+        }
+    })
+}
+
+fn service(operator: &Operator, world: &World, key: &ApplicationKey, cluster: &Name) -> Service {
+    match operator.probes.get(&(key.clone(), cluster.clone())) {
+        Some(Probe::Answered(last)) if world.second <= last + FRESH => Service::Answers,
+        Some(Probe::Silent(since)) => Service::Silent { since: time(*since) },
+        _ => Service::Unknown,
     }
 }
 
@@ -213,14 +299,16 @@ fn copy(
         .get(key)
         .and_then(|desired| desired.copies.get(cluster))
     {
-        Some(Copy::Present { epoch }) => Some(*epoch),
+        Some(copy @ (Copy::Present { epoch } | Copy::Standby { epoch, .. })) => {
+            Some((*epoch, act::floor(*copy)))
+        }
         _ => None,
     };
     let known = view.copies.get(key);
     let current = known.is_some_and(|copy| {
         !copy.going
             && copy.generation == generation
-            && wanted.is_none_or(|epoch| epoch == copy.epoch)
+            && wanted.is_none_or(|wanted| wanted == (copy.epoch, copy.floor))
     });
     let declared = if invalid { 0 } else { OBJECTS };
     let at_edge = world
@@ -237,7 +325,7 @@ fn copy(
         endpoints: known.map_or(0, |copy| copy.endpoints),
         endpoints_at_edge: at_edge.copied().unwrap_or(0),
         refused: view.refused.get(key).cloned(),
-        service: flambeau_planner::model::Service::Unknown,
+        service: service(operator, world, key, cluster),
     }
 }
 
@@ -278,7 +366,7 @@ fn migrations(world: &World, key: &ApplicationKey) -> Vec<Migration> {
             move_type: migration.move_type,
             trigger: migration.trigger,
             evacuation: migration.evacuation.clone(),
-            ignore_freeze: false,
+            ignore_freeze: migration.ignore_freeze,
             pause: migration.pause,
             abort: migration.abort,
             record: Arc::clone(&migration.record),

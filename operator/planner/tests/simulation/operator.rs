@@ -2,8 +2,8 @@
 //! It may die between any two writes, and then knows nothing but the records.
 
 use crate::{
-    act,
-    observe::{self, MemberView},
+    act, decisions,
+    observe::{self, MemberView, Probe},
     rules,
     world::{HubMigration, World},
 };
@@ -11,7 +11,7 @@ use flambeau_planner::{
     Plan,
     desired::Desired,
     fleet::Decision,
-    model::{ApplicationKey, ApplicationRecord, MigrationRecord, Name, Reach, Snapshot, Step},
+    model::{ApplicationKey, ApplicationRecord, MigrationRecord, MoveType, Name, Reach, Snapshot, Step},
     plan,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -20,6 +20,8 @@ use std::{collections::BTreeMap, sync::Arc};
 #[derive(Default)]
 pub struct Operator {
     pub views: BTreeMap<Name, MemberView>,
+    /// What requests and attempts at the edge say.
+    pub probes: BTreeMap<(ApplicationKey, Name), Probe>,
     /// What members and the edge should look like, as last planned.
     pub desired: BTreeMap<ApplicationKey, Desired>,
     /// Why applications were last told to be stalled.
@@ -34,6 +36,7 @@ enum Write {
     Application(ApplicationKey, Box<ApplicationRecord>),
     Migration(ApplicationKey, Name, Box<MigrationRecord>),
     Create(Box<HubMigration>),
+    Evacuation(Name, usize, bool),
 }
 
 /// A broken rule, in words.
@@ -61,7 +64,7 @@ impl Operator {
         observe::observe(self, world);
         let snapshot = observe::snapshot(self, world);
         let plan = plan(&snapshot, world.now());
-        rules::plan(&snapshot, &plan, world.now())?;
+        decisions::plan(world, &snapshot, &plan)?;
         self.tell_stalled(world, &plan);
         if self.persist(world, &snapshot, &plan)? {
             self.die(world);
@@ -172,16 +175,28 @@ impl Operator {
             Write::Migration(key, name, record) => {
                 rules::migration_record(world, &key, &name, &record)?;
                 tell_migration(world, &key, &name, &record);
-                count_move(world, &record);
-                if let Some(migration) = world
+                if let Some(index) = world
                     .migrations
-                    .iter_mut()
-                    .find(|found| found.application == key && found.name == name)
+                    .iter()
+                    .position(|found| found.application == key && found.name == name)
                 {
+                    count_move(world, world.migrations[index].move_type, &record);
+                    let migration = &mut world.migrations[index];
                     migration.record = Arc::from(*record);
                 }
             }
             Write::Create(migration) => create(world, *migration)?,
+            Write::Evacuation(name, total, ended) => {
+                if let Some(evacuation) = world.evacuations.get_mut(&name) {
+                    let evacuation = Arc::make_mut(evacuation);
+                    (evacuation.total, evacuation.ended) = (total, ended);
+                }
+                if ended {
+                    world.count("evacuations ended");
+                    let told = || format!("Evacuation {name} is over, {total} in all");
+                    world.story.tell(world.second, told);
+                }
+            }
         }
         Ok(())
     }
@@ -206,7 +221,7 @@ fn create(world: &mut World, migration: HubMigration) -> Result<(), Broken> {
 }
 
 /// A simulation in which nothing moves would prove nothing.
-fn count_move(world: &mut World, record: &MigrationRecord) {
+fn count_move(world: &mut World, move_type: MoveType, record: &MigrationRecord) {
     let word = match (&record.outcome, &record.abort_reason) {
         (Some(_), Some((reason, _))) => {
             let last = record
@@ -220,7 +235,7 @@ fn count_move(world: &mut World, record: &MigrationRecord) {
         (Some(_), None) => "completed".to_owned(),
         (None, _) => return,
     };
-    *world.tally.entry(word).or_default() += 1;
+    world.count(&format!("{move_type:?} {word}"));
 }
 
 fn tell_migration(world: &mut World, key: &ApplicationKey, name: &Name, record: &MigrationRecord) {
@@ -281,11 +296,22 @@ fn writes(world: &World, snapshot: &Snapshot, plan: &Plan) -> Vec<Write> {
                 move_type: motive.move_type(),
                 trigger: motive.trigger(),
                 evacuation: motive.evacuation().cloned(),
+                ignore_freeze: motive
+                    .evacuation()
+                    .and_then(|name| world.evacuations.get(name))
+                    .is_some_and(|evacuation| evacuation.ignore_freeze),
                 pause: false,
                 abort: false,
                 created: world.second,
                 record: Arc::default(),
             })));
+        }
+    }
+    for planned in &plan.evacuations {
+        let recorded = snapshot.evacuations.get(&planned.name);
+        let (total, ended) = (planned.total, planned.outcome.is_some());
+        if recorded.is_some_and(|one| (one.total, one.ended) != (total, ended)) {
+            writes.push(Write::Evacuation(planned.name.clone(), total, ended));
         }
     }
     writes

@@ -5,70 +5,17 @@ use crate::{
     observe::MemberView,
     operator::Broken,
     oracle::lawful,
-    world::{HubApplication, World},
+    world::{HubApplication, HubMigration, World},
 };
-use flambeau_planner::{
-    Plan,
-    fleet::Decision,
-    model::{
-        Application, ApplicationKey, ApplicationRecord, MigrationRecord, Name, Reach, Role,
-        Snapshot, Step,
-    },
+use flambeau_planner::model::{
+    Application, ApplicationKey, ApplicationRecord, MigrationRecord, MoveType, Name, Reach, Role,
+    Service, Snapshot, Step,
 };
-use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-fn broken(rule: &str, what: impl std::fmt::Display) -> Result<(), Broken> {
+/// A broken rule, and what broke it.
+pub fn broken(rule: &str, what: impl std::fmt::Display) -> Result<(), Broken> {
     Err(format!("{rule}: {what}"))
-}
-
-/// Whether most of the fleet is out of sight at once.
-pub fn hub_suspect(snapshot: &Snapshot) -> bool {
-    let lost = snapshot
-        .clusters
-        .values()
-        .filter(|cluster| matches!(cluster.reach, Reach::Unreachable { .. }))
-        .count();
-    lost * 2 > snapshot.clusters.len()
-}
-
-/// Decisions keep the law, the budget, and still while the hub is suspect.
-pub fn plan(snapshot: &Snapshot, plan: &Plan, now: Timestamp) -> Result<(), Broken> {
-    let mut begun = 0;
-    for (application, planned) in snapshot.applications.iter().zip(&plan.applications) {
-        let to = match &planned.decision {
-            Decision::Place { cluster } => cluster,
-            Decision::Move { to, .. } => {
-                begun += 1;
-                to
-            }
-            _ => continue,
-        };
-        if !lawful(snapshot, to, application.spec.sensitivity, now) {
-            broken(
-                "never an unlawful choice",
-                format!("{} to {to}", planned.key),
-            )?;
-        }
-    }
-    let open = snapshot
-        .applications
-        .iter()
-        .filter(|application| !application.migrations.is_empty())
-        .count();
-    if begun > 0 && open + begun > snapshot.settings.concurrent_moves {
-        broken(
-            "the budget is global",
-            format!("{open} open, {begun} begun"),
-        )?;
-    }
-    if hub_suspect(snapshot) && begun > 0 {
-        broken(
-            "when most clusters vanish, hold",
-            format!("{begun} moves begun"),
-        )?;
-    }
-    Ok(())
 }
 
 /// What is recorded about an application stays true to epochs, to the one
@@ -109,7 +56,11 @@ pub fn application_record<'a>(
         if is.is_empty() && !was.is_empty() {
             broken("the active copy stays", format!("{key} is active nowhere"))?;
         }
+        if was != is && !was.is_empty() {
+            only_a_move_changes_the_place(world, key, &is)?;
+        }
     }
+    one_lawful_standby(world, key, application, new)?;
     for forgotten in old
         .placements
         .iter()
@@ -134,6 +85,50 @@ pub fn application_record<'a>(
                 "nothing is left behind",
                 format!("{key} is still on {}", forgotten.cluster),
             )?;
+        }
+    }
+    Ok(())
+}
+
+/// A copy that is left over somewhere never becomes the active one by itself.
+fn only_a_move_changes_the_place(
+    world: &World,
+    key: &ApplicationKey,
+    is: &[Name],
+) -> Result<(), Broken> {
+    let moved = world.migrations.iter().any(|found| {
+        let reached = |step| found.record.reached(step);
+        let there = is.contains(&found.to) && reached(Step::Soak);
+        let back = is.contains(&found.from) && reached(Step::Abort);
+        found.application == *key && (there || back)
+    });
+    if moved {
+        return Ok(());
+    }
+    broken("only a move changes the place", format!("{key} on {is:?}"))
+}
+
+fn one_lawful_standby(
+    world: &World,
+    key: &ApplicationKey,
+    application: &HubApplication,
+    new: &ApplicationRecord,
+) -> Result<(), Broken> {
+    let clusters: BTreeSet<&Name> = new.placements.iter().map(|one| &one.cluster).collect();
+    if clusters.len() != new.placements.len() {
+        broken("one copy on a cluster", format!("{key}: {new:?}"))?;
+    }
+    let standby = |placement: &&flambeau_planner::model::Placement| placement.role == Role::Standby;
+    if new.placements.iter().filter(standby).count() > 1 {
+        broken("one standby", format!("{key}: {new:?}"))?;
+    }
+    let sensitivity = application.spec.sensitivity;
+    for one in new.placements.iter().filter(standby) {
+        if !application.deleting && !lawful(&law(world), &one.cluster, sensitivity, world.now()) {
+            broken("a standby is lawful", format!("{key} on {}", one.cluster))?;
+        }
+        if one.epoch > new.epoch + 1 {
+            broken("a standby is no newer than the next active copy", key)?;
         }
     }
     Ok(())
@@ -168,16 +163,16 @@ pub fn migration_record(
     let forward =
         (entered && step <= Step::Shift && step >= Step::Prepare) || new.percent > old.percent;
     let sensitivity = application.spec.sensitivity;
-    let last = step == Step::Shift
-        && !world
-            .members
-            .get(&migration.from)
-            .is_some_and(|member| member.copies.contains_key(key));
+    // Nothing but the target serves any more.
+    let last = old.reached(Step::Prepare) && !world.answers(key, &migration.from);
     if forward && !last && !lawful(&law(world), &migration.to, sensitivity, world.now()) {
         broken(
             "never move to an unlawful cluster",
             format!("{name} at {step:?}"),
         )?;
+    }
+    if entered && step == Step::Prepare {
+        begins(world, key, migration, application)?;
     }
     let other = world.migrations.iter().find(|other| {
         other.application == *key
@@ -187,6 +182,30 @@ pub fn migration_record(
     });
     if let Some(other) = other.filter(|_| new.reached(Step::Prepare)) {
         broken("one move at a time", format!("{name} and {}", other.name))?;
+    }
+    Ok(())
+}
+
+/// A planned move waits for the end of a freeze, a failback leads home.
+fn begins(
+    world: &World,
+    key: &ApplicationKey,
+    migration: &HubMigration,
+    application: &HubApplication,
+) -> Result<(), Broken> {
+    let name = &migration.name;
+    let now = world.now();
+    let frozen = world.freezes.values().any(|freeze| {
+        let namespaces = &freeze.namespaces;
+        let concerned = namespaces.is_empty() || namespaces.contains(&key.namespace);
+        concerned && freeze.from <= now && now < freeze.until
+    });
+    if frozen && migration.move_type != MoveType::Failover && !migration.ignore_freeze {
+        broken("no planned move begins in a freeze", name)?;
+    }
+    let home = application.record.failed_over_from.as_ref();
+    if migration.move_type == MoveType::Failback && home != Some(&migration.to) {
+        broken("a failback leads home", name)?;
     }
     Ok(())
 }
@@ -239,7 +258,8 @@ fn serves(snapshot: &Snapshot, application: &Application, cluster: &Name) -> boo
         .is_some_and(|cluster| cluster.reach == Reach::Reachable);
     let serves = application.copies.get(cluster).is_some_and(|copy| {
         if application.spec.traffic {
-            copy.observed && copy.endpoints > 0 && copy.endpoints_at_edge > 0
+            let silent = matches!(copy.service, Service::Silent { .. });
+            copy.observed && copy.endpoints > 0 && copy.endpoints_at_edge > 0 && !silent
         } else {
             copy.ready()
         }
@@ -282,7 +302,7 @@ pub fn erase(
         world
             .members
             .get(cluster)
-            .is_some_and(|member| member.readiness(key, world.second).0 > 0)
+            .is_some_and(|member| member.serves(key, world.second))
     };
     let known = serves(snapshot, application, &active.cluster);
     let last_known = serves(snapshot, application, cluster) && !known;
@@ -321,12 +341,30 @@ pub fn weights(
         broken("weights are percentages", format!("{key}: {new:?}"))?;
     }
     let old = |cluster: &Name| route.written.get(cluster).copied().unwrap_or(0);
-    let known = |cluster: &Name| {
-        application
-            .copies
-            .get(cluster)
-            .is_some_and(|copy| copy.endpoints_at_edge > 0)
+    let lost = |cluster: &Name| {
+        let cluster = snapshot.clusters.get(cluster);
+        cluster.is_some_and(|cluster| {
+            matches!(cluster.reach, Reach::Unreachable { .. }) && !cluster.services_answer
+        })
     };
+    let known = |cluster: &Name| {
+        let copy = application.copies.get(cluster);
+        copy.is_some_and(|copy| copy.endpoints_at_edge > 0) && !lost(cluster)
+    };
+    let mut meant: Vec<&Name> = application.record.active().map(|one| &one.cluster).into_iter().collect();
+    if let Some(open) = application.current_move() {
+        if open.record.reached(Step::Prepare) {
+            meant.extend([&open.from, &open.to]);
+        }
+    }
+    for (cluster, weight) in new {
+        if *weight > old(cluster) && !meant.contains(&cluster) {
+            broken(
+                "no request to a copy that nobody means",
+                format!("{key}: {weight} % to {cluster}"),
+            )?;
+        }
+    }
     let served = route
         .written
         .keys()
@@ -360,7 +398,7 @@ pub fn serving(world: &mut World) -> Result<(), Broken> {
         for (cluster, weight) in failing {
             if lost_for_good(world, key, cluster) {
                 lost.push(cluster.clone());
-            } else if !world.disturbed(key, cluster) {
+            } else if !world.disturbed(key, cluster) && !sent_away(world, key, cluster) {
                 let known = route.endpoints.get(cluster).unwrap_or(&0);
                 let what = format!("{key}: {weight} % at {cluster}, {known} endpoints known");
                 broken("no failed request", what)?;
@@ -373,6 +411,18 @@ pub fn serving(world: &mut World) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// Requests have left a source that failed a short time ago, for a target that
+/// is not ready yet.
+fn sent_away(world: &World, key: &ApplicationKey, cluster: &Name) -> bool {
+    world.migrations.iter().any(|found| {
+        found.application == *key
+            && found.to == *cluster
+            && found.move_type == MoveType::Failover
+            && !found.record.done()
+            && world.disturbed(key, &found.from)
+    })
 }
 
 /// A cluster came back empty, and the law forbids to write there again,

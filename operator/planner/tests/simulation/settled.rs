@@ -1,30 +1,25 @@
 //! What must be so when the world has been calm for long enough.
 
 use crate::{
-    observe,
+    decisions, observe,
     operator::{Broken, Operator},
     oracle::lawful,
     rules,
-    world::{HubApplication, Link, Member, World},
+    world::{HubApplication, HubMigration, Link, Member, World},
 };
-use flambeau_planner::model::{ApplicationKey, Cluster, Name, Snapshot};
+use flambeau_planner::model::{ApplicationKey, Cluster, Name, Resources, Role, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why the fleet is not at rest, if it is not.
 pub fn unrest(operator: &Operator, world: &World) -> Result<(), Broken> {
     let snapshot = observe::snapshot(operator, world);
-    if rules::hub_suspect(&snapshot) {
+    if decisions::hub_suspect(&snapshot) {
         return Ok(());
     }
-    // A move that lost its source cannot be walked back, one that lost its
-    // target cannot go on; such a move waits for people.
     let held: BTreeSet<&ApplicationKey> = world
         .migrations
         .iter()
-        .filter(|found| {
-            let ends = [&found.from, &found.to];
-            !found.record.done() && ends.iter().any(|end| lost(world, &found.application, end))
-        })
+        .filter(|found| !found.record.done() && waits_for_people(world, found))
         .map(|found| &found.application)
         .collect();
     for (key, application) in &world.applications {
@@ -32,7 +27,7 @@ pub fn unrest(operator: &Operator, world: &World) -> Result<(), Broken> {
             continue;
         }
         at_home(world, &snapshot, key, application)?;
-        no_leftovers(world, key, application)?;
+        no_leftovers(world, &snapshot, key, application)?;
         served(world, key, application)?;
     }
     if let Some(open) = world
@@ -42,6 +37,7 @@ pub fn unrest(operator: &Operator, world: &World) -> Result<(), Broken> {
     {
         return Err(format!("{} is still under way", open.name));
     }
+    evacuations_end(world, &snapshot)?;
     for (cluster, member) in world.members.iter().filter(|(name, _)| up(world, name)) {
         if let Some(key) = member
             .copies
@@ -49,6 +45,30 @@ pub fn unrest(operator: &Operator, world: &World) -> Result<(), Broken> {
             .find(|key| !world.applications.contains_key(*key))
         {
             return Err(format!("{key} is gone, but not from {cluster}"));
+        }
+    }
+    Ok(())
+}
+
+/// Requests are answered on a cluster whose API server does not answer, and
+/// nowhere else: the move waits until it does.
+fn waits_for_people(world: &World, found: &HubMigration) -> bool {
+    let link = world.members.get(&found.to).map(|member| member.link);
+    link == Some(Link::Partitioned) && world.answers(&found.application, &found.to)
+}
+
+/// An evacuation goes on only as long as something is there that cannot leave.
+fn evacuations_end(world: &World, snapshot: &Snapshot) -> Result<(), Broken> {
+    for (name, evacuation) in world.evacuations.iter().filter(|(_, one)| !one.ended) {
+        let mut clusters = snapshot.clusters.values();
+        let known = clusters.any(|cluster| decisions::emptied(evacuation, cluster));
+        let left = world.applications.values().any(|application| {
+            let active = application.record.active();
+            let cluster = active.and_then(|active| snapshot.clusters.get(&active.cluster));
+            cluster.is_some_and(|cluster| decisions::emptied(evacuation, cluster))
+        });
+        if evacuation.abort || known && !left {
+            return Err(format!("Evacuation {name} does not end"));
         }
     }
     Ok(())
@@ -68,6 +88,24 @@ fn lost(world: &World, key: &ApplicationKey, cluster: &Name) -> bool {
     !up(world, cluster) || !world.members.get(cluster).is_some_and(there)
 }
 
+/// What others request of a cluster leaves room for an application.
+fn has_room(world: &World, application: &HubApplication, cluster: &Cluster) -> bool {
+    let Some(capacity) = cluster.capacity else {
+        return true;
+    };
+    let mut free = capacity.milli_cpu;
+    for other in world.applications.values() {
+        let there = other.record.on(&cluster.name).is_some_and(|placement| {
+            matches!(placement.role, Role::Active | Role::Target | Role::Source)
+        });
+        if there && other.spec.key != application.spec.key {
+            let Resources { milli_cpu, .. } = other.spec.demand;
+            free = free.saturating_sub(milli_cpu);
+        }
+    }
+    application.spec.demand.milli_cpu <= free
+}
+
 fn takes(
     world: &World,
     snapshot: &Snapshot,
@@ -75,7 +113,11 @@ fn takes(
     cluster: &Cluster,
 ) -> bool {
     let kinds = cluster.kinds.as_ref();
+    let mut evacuations = snapshot.evacuations.values();
     up(world, &cluster.name)
+        && has_room(world, application, cluster)
+        && cluster.nodes.is_none_or(|nodes| nodes.ready > 0)
+        && !evacuations.any(|one| decisions::emptied(one, cluster))
         && !cluster.cordoned
         && !cluster.deleting
         && kinds.is_none_or(|kinds| application.spec.kinds.is_subset(kinds))
@@ -106,11 +148,21 @@ fn at_home(
         None if homes.is_empty() => Ok(()),
         None => Err(format!("{key} is nowhere, and could be on {homes:?}")),
         Some(active) => {
-            let sensitivity = application.spec.sensitivity;
-            let stays = lawful(snapshot, &active.cluster, sensitivity, world.now())
-                || homes.is_empty()
-                || !up(world, &active.cluster);
-            if stays {
+            let elsewhere: Vec<&&Name> =
+                homes.iter().filter(|home| ***home != active.cluster).collect();
+            let may = |to: &Name| {
+                let link = world.members.get(&active.cluster).map(|member| member.link);
+                match (snapshot.clusters.get(&active.cluster), link) {
+                    // A person took it out of the fleet, and answers for it.
+                    (None, _) | (_, Some(Link::Partitioned) | None) => false,
+                    (_, Some(Link::Dead)) => application.spec.failover.automatic,
+                    (Some(cluster), Some(Link::Up)) => {
+                        !lawful(snapshot, &active.cluster, application.spec.sensitivity, world.now())
+                            || emptied_towards(snapshot, cluster, to)
+                    }
+                }
+            };
+            if !elsewhere.iter().any(|to| may(to)) {
                 return Ok(());
             }
             Err(format!(
@@ -121,8 +173,17 @@ fn at_home(
     }
 }
 
+/// The evacuation that empties a cluster, if any, allows to go to another.
+fn emptied_towards(snapshot: &Snapshot, cluster: &Cluster, to: &Name) -> bool {
+    let mut evacuations = snapshot.evacuations.values();
+    evacuations
+        .find(|one| !one.ended && decisions::emptied(one, cluster))
+        .is_some_and(|one| one.to.is_empty() || one.to.contains(to))
+}
+
 fn no_leftovers(
     world: &World,
+    snapshot: &Snapshot,
     key: &ApplicationKey,
     application: &HubApplication,
 ) -> Result<(), Broken> {
@@ -133,10 +194,41 @@ fn no_leftovers(
     }
     for (cluster, member) in world.members.iter().filter(|(name, _)| up(world, name)) {
         let there = member.copies.contains_key(key);
-        let recorded = application.record.on(cluster).is_some();
+        let recorded = application.record.on(cluster).map(|placement| placement.role);
+        if recorded == Some(Role::Standby) {
+            standby(world, snapshot, key, application, cluster)?;
+            continue;
+        }
+        let recorded = recorded.is_some();
         if active != Some(cluster) && (there || recorded) {
             return Err(format!("something of {key} is left on {cluster}"));
         }
+    }
+    Ok(())
+}
+
+/// A standby is there because it is asked for, and not where everything
+/// leaves.
+fn standby(
+    world: &World,
+    snapshot: &Snapshot,
+    key: &ApplicationKey,
+    application: &HubApplication,
+    cluster: &Name,
+) -> Result<(), Broken> {
+    let copy = world
+        .members
+        .get(cluster)
+        .and_then(|member| member.copies.get(key));
+    let emptied = snapshot.clusters.get(cluster).is_some_and(|cluster| {
+        let mut evacuations = snapshot.evacuations.values();
+        cluster.deleting || evacuations.any(|one| decisions::emptied(one, cluster))
+    });
+    let epoch = application.record.epoch;
+    let asked = application.spec.failover.standby;
+    if emptied || asked.is_none() || copy.is_none_or(|copy| copy.floor != asked || copy.epoch < epoch)
+    {
+        return Err(format!("{key} has a standby on {cluster}: {copy:?}"));
     }
     Ok(())
 }
@@ -149,8 +241,12 @@ fn served(world: &World, key: &ApplicationKey, application: &HubApplication) -> 
         return Ok(());
     }
     let weights = BTreeMap::from([(active.cluster.clone(), 100)]);
-    let effective = world.edge.get(key).map(|route| &route.effective);
-    if effective != Some(&weights) {
+    let effective = world.edge.get(key).map(|route| {
+        let mut effective = route.effective.clone();
+        effective.retain(|_, weight| *weight > 0);
+        effective
+    });
+    if effective.as_ref() != Some(&weights) {
         return Err(format!(
             "{key} gets its requests at {effective:?}, not {weights:?}"
         ));

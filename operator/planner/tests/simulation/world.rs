@@ -2,8 +2,8 @@
 
 use crate::{random::Random, story::Story};
 use flambeau_planner::model::{
-    ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, MigrationRecord, MoveType, Name,
-    Policy, Provider, Settings, Trigger,
+    ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, Evacuation, Freeze,
+    MigrationRecord, MoveType, Name, Policy, Provider, Settings, Trigger,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -34,6 +34,11 @@ pub enum Link {
 #[derive(Clone, Debug)]
 pub struct Member {
     pub link: Link,
+    /// Its API server answers nobody before this second, while all else is well.
+    pub deaf_until: u64,
+    /// Requests to these applications are not answered before a second, while
+    /// all else is well.
+    pub mute: BTreeMap<ApplicationKey, u64>,
     /// Last second in which something failed by itself.
     pub disturbed: u64,
     pub copies: BTreeMap<ApplicationKey, CopyTruth>,
@@ -46,6 +51,8 @@ pub struct Member {
 pub struct CopyTruth {
     pub epoch: i64,
     pub generation: u64,
+    /// Replicas of a standby; none for a copy that serves.
+    pub floor: Option<u32>,
     /// Its first endpoint is ready from this second on.
     pub endpoint_at: u64,
     /// Every workload is ready from this second on.
@@ -77,6 +84,7 @@ pub struct HubMigration {
     pub move_type: MoveType,
     pub trigger: Trigger,
     pub evacuation: Option<Name>,
+    pub ignore_freeze: bool,
     pub pause: bool,
     pub abort: bool,
     pub created: u64,
@@ -119,6 +127,14 @@ pub struct World {
     pub migrations: Vec<HubMigration>,
     /// Copies to erase of applications that are gone, by cluster.
     pub pending_erasures: BTreeSet<(Name, ApplicationKey)>,
+    pub evacuations: BTreeMap<Name, Arc<Evacuation>>,
+    pub freezes: BTreeMap<Name, Arc<Freeze>>,
+    /// Since when clusters do not answer, as stored on the hub.
+    pub unreachable: BTreeMap<Name, u64>,
+    /// Since when copies answer requests without interruption.
+    pub well_since: BTreeMap<(ApplicationKey, Name), u64>,
+    /// Clusters that come and go: the second of the next change.
+    pub flapping: BTreeMap<Name, u64>,
     pub edge: BTreeMap<ApplicationKey, Route>,
     /// Copies that never get ready.
     pub stuck: BTreeSet<(ApplicationKey, Name)>,
@@ -142,10 +158,23 @@ impl Member {
     pub fn new() -> Self {
         Self {
             link: Link::Up,
+            deaf_until: 0,
+            mute: BTreeMap::new(),
             disturbed: 0,
             copies: BTreeMap::new(),
             late: Vec::new(),
         }
+    }
+
+    /// Whether its API server answers.
+    pub fn hears(&self, second: u64) -> bool {
+        self.link == Link::Up && second >= self.deaf_until
+    }
+
+    /// Whether a copy answers requests.
+    pub fn serves(&self, key: &ApplicationKey, second: u64) -> bool {
+        let mute = self.mute.get(key).is_some_and(|until| second < *until);
+        !mute && self.readiness(key, second).0 > 0
     }
 
     /// Ready endpoints and ready workloads of a copy.
@@ -154,6 +183,9 @@ impl Member {
             return (0, 0);
         };
         if self.link == Link::Dead || copy.gone_at.is_some() || second < copy.flapping_until {
+            return (0, 0);
+        }
+        if copy.floor == Some(0) {
             return (0, 0);
         }
         if second >= copy.ready_at {
@@ -182,8 +214,15 @@ impl World {
         let ready = self
             .members
             .get(cluster)
-            .is_some_and(|member| member.readiness(key, self.second).0 > 0);
+            .is_some_and(|member| member.serves(key, self.second));
         known && ready
+    }
+
+    /// Since when requests to a copy have been answered, if they are.
+    pub fn answers_since(&self, key: &ApplicationKey, cluster: &Name) -> Option<u64> {
+        self.well_since
+            .get(&(key.clone(), cluster.clone()))
+            .copied()
     }
 
     /// Whether a copy failed by itself so recently that nobody could help it.
@@ -196,10 +235,16 @@ impl World {
         let flapping = member
             .copies
             .get(key)
-            .map_or(0, |copy| copy.flapping_until.saturating_add(LAG));
+            .map_or(0, |copy| copy.flapping_until.saturating_add(LAG))
+            .max(member.mute.get(key).map_or(0, |until| until.saturating_add(LAG)));
         member.link != Link::Up
             || self.second < (member.disturbed + LAG).max(flapping)
             || self.stuck.contains(&(key.clone(), cluster.clone()))
+    }
+
+    /// Counts something that happened.
+    pub fn count(&mut self, what: &str) {
+        *self.tally.entry(what.to_owned()).or_default() += 1;
     }
 
     /// True by chance, and at the latest within a few seconds.
@@ -215,6 +260,7 @@ impl World {
                 .copies
                 .values()
                 .map(|copy| copy.flapping_until)
+                .chain(member.mute.values().copied())
                 .fold(member.disturbed, u64::max);
             if self.second < last.saturating_add(LAG) {
                 member.disturbed = member.disturbed.max(second);
@@ -232,7 +278,7 @@ impl World {
                 member.late.clear();
                 continue;
             }
-            if member.link == Link::Partitioned {
+            if !member.hears(second) {
                 member.disturbed = second;
             }
             land_late_writes(member, &self.applications, second);
@@ -241,6 +287,21 @@ impl World {
                 .retain(|_, copy| copy.gone_at.is_none_or(|gone| gone > second));
         }
         self.pass_second_at_edge();
+        self.note_who_is_well();
+    }
+
+    fn note_who_is_well(&mut self) {
+        let mut well = BTreeMap::new();
+        for (key, route) in &self.edge {
+            for cluster in route.endpoints.keys() {
+                if self.answers(key, cluster) {
+                    let both = (key.clone(), cluster.clone());
+                    let since = self.well_since.get(&both).copied().unwrap_or(self.second);
+                    well.insert(both, since);
+                }
+            }
+        }
+        self.well_since = well;
     }
 
     fn pass_second_at_edge(&mut self) {
@@ -270,14 +331,20 @@ impl World {
                     && self
                         .members
                         .get(cluster)
-                        .is_some_and(|member| member.readiness(key, self.second).0 > 0)
+                        .is_some_and(|member| member.serves(key, self.second))
             });
             application.served |= served;
         }
     }
 
     /// A member gets the objects of an application.
-    pub fn write_copy(&mut self, key: &ApplicationKey, cluster: &Name, epoch: i64) {
+    pub fn write_copy(
+        &mut self,
+        key: &ApplicationKey,
+        cluster: &Name,
+        epoch: i64,
+        floor: Option<u32>,
+    ) {
         let generation = self
             .applications
             .get(key)
@@ -298,12 +365,21 @@ impl World {
             Some(copy) => {
                 copy.epoch = copy.epoch.max(epoch);
                 copy.generation = generation;
+                // A standby at its floor has one endpoint, and gets the others.
+                if copy.floor != floor && copy.floor == Some(0) {
+                    copy.endpoint_at = second + endpoint.min(ready);
+                }
+                if copy.floor.is_some() && floor.is_none() {
+                    copy.ready_at = second + ready;
+                }
+                copy.floor = floor;
             }
             None => {
                 let later = |delay: u64| if never { u64::MAX } else { second + delay };
                 let copy = CopyTruth {
                     epoch,
                     generation,
+                    floor,
                     endpoint_at: later(endpoint.min(ready)),
                     ready_at: later(ready),
                     // Requests were there first: nothing else could serve them.
