@@ -5,6 +5,8 @@
 
 #[path = "members/fencing.rs"]
 mod fencing;
+#[path = "members/policy.rs"]
+mod policy;
 #[path = "members/speed.rs"]
 mod speed;
 #[path = "members/support.rs"]

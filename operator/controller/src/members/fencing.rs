@@ -153,6 +153,12 @@ impl Fence {
         member.shared.dirty.mark();
     }
 
+    /// Forgets what was told of an application.
+    pub fn forget(&self, key: &ApplicationKey) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.remove(key);
+    }
+
     /// Whether a refusal of an application's writes was told before.
     pub fn told(&self, key: &ApplicationKey, error: &MemberError) -> bool {
         let MemberError::Fenced { live, epoch, .. } = error else {
@@ -225,14 +231,19 @@ async fn check(member: &Member, connection: &Connection) -> Result<(), Trouble> 
         .list(connection)
         .await
         .map_err(|error| trouble("listing ConfigMaps", error))?;
+    let mut proven = member.fence.state() == Fencing::Installed;
     for part in policy::parts() {
-        ensure(member, connection, &part).await?;
+        proven &= ensure(member, connection, &part).await?;
+    }
+    if proven {
+        return Ok(());
     }
     prove(connection).await
 }
 
-/// Writes a part of the policy if it is not there as it should be.
-async fn ensure(member: &Member, connection: &Connection, part: &Part) -> Result<(), Trouble> {
+/// Writes a part of the policy if it is not there as it should be; returns
+/// whether it was.
+async fn ensure(member: &Member, connection: &Connection, part: &Part) -> Result<bool, Trouble> {
     let what = || format!("writing {} {}", part.kind, part.name);
     let live = match connection
         .call(Verb::Get, get(&part.path())?, REQUEST_TIMEOUT)
@@ -249,7 +260,7 @@ async fn ensure(member: &Member, connection: &Connection, part: &Part) -> Result
     };
     let (method, path, verb, version) = match &live {
         None => (Method::POST, part.collection(), Verb::Create, None),
-        Some(live) if part.is(live) || newer(live) => return Ok(()),
+        Some(live) if part.is(live) || newer(live) => return Ok(true),
         Some(live) => {
             let version = live.metadata.resource_version.as_str();
             (Method::PUT, part.path(), Verb::Update, Some(version))
@@ -261,7 +272,7 @@ async fn ensure(member: &Member, connection: &Connection, part: &Part) -> Result
     match connection.call(verb, request, REQUEST_TIMEOUT).await {
         Ok(_) => {
             tracing::info!(cluster = %member.name, kind = part.kind, name = part.name, "fencing written");
-            Ok(())
+            Ok(false)
         }
         // Only collections that are not served are not found.
         Err(error) if error.code() == Some(404) => Err(Trouble::Lasting(format!(

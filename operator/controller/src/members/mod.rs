@@ -311,6 +311,7 @@ impl Members {
             .unwrap_or_else(PoisonError::into_inner);
         for member in members.values() {
             member.works.forget(key);
+            member.fence.forget(key);
             member.forms.set(key, None);
         }
     }

@@ -1,9 +1,9 @@
 //! What a member itself refuses to a leader that no longer leads.
 
-use crate::support::{self, Fleet, Plane, application, kinds, plane, shop};
+use crate::support::{Fleet, Plane, application, kinds, plane, shop};
 use flambeau_operator::{
     declared::Declared,
-    members::{Erasure, Fencing, MemberError, MemberSettings, Verb},
+    members::{Erasure, Fencing, MemberError, Verb},
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -13,7 +13,6 @@ use kube::{
 };
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,10 +20,7 @@ use std::{
     time::Duration,
 };
 
-const POLICY: &str = "validatingadmissionpolicy/flambeau-fencing";
-const BINDING: &str = "validatingadmissionpolicybinding/flambeau-fencing";
-
-async fn fenced(plane: &Plane) -> Fleet {
+pub async fn fenced(plane: &Plane) -> Fleet {
     let fleet = Fleet::new(plane);
     fleet.reachable().await;
     fleet
@@ -36,7 +32,7 @@ async fn fenced(plane: &Plane) -> Fleet {
 }
 
 /// Settings of an application of that name, in a namespace.
-fn settings(namespace: &str, name: &str, value: &str) -> Declared {
+pub fn settings(namespace: &str, name: &str, value: &str) -> Declared {
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": value}});
     application(namespace, "shop", &[object])
 }
@@ -109,7 +105,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, String>, what: &str) {
     assert!(message.contains("flambeau-fencing"), "{message}");
 }
 
-fn erasure(declared: &Declared, highest: i64, next: i64) -> Erasure {
+pub fn erasure(declared: &Declared, highest: i64, next: i64) -> Erasure {
     Erasure {
         created: declared.created,
         highest,
@@ -125,7 +121,7 @@ async fn erase(fleet: &Fleet, declared: &Declared, erasure: &Erasure) -> Result<
         .await
 }
 
-async fn gone(fleet: &Fleet, declared: &Declared) {
+pub async fn gone(fleet: &Fleet, declared: &Declared) {
     fleet
         .until("gone", || {
             let observation = fleet.members.observe("member", &declared.key, 1);
@@ -506,119 +502,4 @@ async fn a_stale_writer_races_a_new_one_twenty_times_and_never_wins() {
     println!(
         "{TRIALS} trials: {accepted_before} writes accepted before the new leader wrote, 0 after it, {refusals} refused: {sample}"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_policy_comes_back_and_is_put_right() {
-    let plane = support::own_plane();
-    let fleet = fenced(&plane).await;
-    plane.run(&format!("delete {POLICY} {BINDING}"));
-    let patch = r#"{"spec":{"validationActions":["Audit"]}}"#;
-    plane.run(&format!(
-        "patch {BINDING}-remembered --type=merge -p {patch}"
-    ));
-    drop(fleet);
-    // A new connection looks at once.
-    let fleet = fenced(&plane).await;
-    assert_eq!(
-        plane.get(&format!(
-            "{BINDING}-remembered -o jsonpath={{.spec.validationActions[0]}}"
-        )),
-        "Deny"
-    );
-    let weakened = r#"{"spec":{"matchConstraints":{"excludeResourceRules":[{"apiGroups":["*"],"apiVersions":["*"],"operations":["*"],"resources":["*"]}]}}}"#;
-    plane.run(&format!("patch {POLICY} --type=merge -p {weakened}"));
-    drop(fleet);
-    let fleet = fenced(&plane).await;
-    assert_eq!(
-        plane.get(&format!(
-            "{POLICY} -o jsonpath={{.spec.matchConstraints.excludeResourceRules}}"
-        )),
-        ""
-    );
-
-    // A lasting connection looks from time to time.
-    drop(fleet);
-    let settings = MemberSettings {
-        fencing_check: Duration::from_millis(500),
-        ..MemberSettings::default()
-    };
-    let fleet = Fleet::with(settings);
-    fleet.configure(Ok(&plane.kubeconfig()));
-    fleet
-        .until("fenced", || {
-            fleet.members.fencing("member") == Fencing::Installed
-        })
-        .await;
-    plane.run(&format!("delete {POLICY}"));
-    plane.until("back", || {
-        plane
-            .get("validatingadmissionpolicies -o name")
-            .contains("flambeau-fencing")
-    });
-
-    // What a newer operator wrote stays.
-    plane.run(&format!(
-        "annotate --overwrite {BINDING}-remembered flambeau.dev/fencing-revision=99"
-    ));
-    plane.run(&format!(
-        "patch {BINDING}-remembered --type=merge -p {patch}"
-    ));
-    drop(fleet);
-    drop(fenced(&plane).await);
-    assert_eq!(
-        plane.get(&format!(
-            "{BINDING}-remembered -o jsonpath={{.spec.validationActions[0]}}"
-        )),
-        "Audit"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_permits_no_policy_says_so_and_takes_writes() {
-    let plane = support::own_plane();
-    plane.run("create serviceaccount limited -n default");
-    plane.run("create clusterrole limited --verb=get,list,watch,create,patch,delete --resource=configmaps,namespaces,endpointslices.discovery.k8s.io,nodes,leases.coordination.k8s.io");
-    plane.run(
-        "create clusterrolebinding limited --clusterrole=limited --serviceaccount=default:limited",
-    );
-    let token = plane.run("create token limited -n default");
-    let fleet = Fleet::unconfigured(&plane);
-    fleet.configure(Ok(
-        &plane.kubeconfig_with_user(&format!("token: {}", token.trim()))
-    ));
-    fleet.reachable().await;
-    fleet
-        .until("unavailable", || {
-            matches!(fleet.members.fencing("member"), Fencing::Unavailable { message }
-                if message.contains("validatingadmissionpolicies") && message.contains("grant"))
-        })
-        .await;
-    let declared = settings("fence-without", "settings", "new");
-    fleet.declare(&declared);
-    fleet.apply(&declared, 2).await.unwrap();
-    assert!(fleet.observe(&declared, 2).settled());
-    let error = fleet.apply(&declared, 1).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            MemberError::EpochTooLow {
-                live: 2,
-                epoch: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
-    fleet
-        .members
-        .erase(
-            "member",
-            &declared.key,
-            &BTreeSet::new(),
-            Some(&erasure(&declared, 2, 3)),
-        )
-        .await
-        .unwrap();
-    gone(&fleet, &declared).await;
 }
