@@ -73,7 +73,12 @@ impl DeclaredObject {
         let scales = match (group, &*self.kind.kind) {
             ("autoscaling", "HorizontalPodAutoscaler") | ("batch", "Job") => return None,
             ("batch", "CronJob") => {
-                return Some(self.with("suspend", Value::Bool(true), "suspended"));
+                let suspended = self.manifest.pointer("/spec/suspend") == Some(&Value::Bool(true));
+                return Some(if suspended {
+                    self.clone()
+                } else {
+                    self.with("suspend", Value::Bool(true), "suspended")
+                });
             }
             ("apps", "Deployment" | "StatefulSet" | "ReplicaSet") => true,
             _ => false,

@@ -22,6 +22,7 @@ pub mod offline;
 pub mod quantity;
 pub mod report;
 pub mod server;
+pub mod service;
 pub mod transport;
 pub mod work;
 pub mod world;

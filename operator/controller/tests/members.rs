@@ -7,6 +7,10 @@
 mod fencing;
 #[path = "members/policy.rs"]
 mod policy;
+#[path = "members/services.rs"]
+mod services;
+#[path = "members/signals.rs"]
+mod signals;
 #[path = "members/speed.rs"]
 mod speed;
 #[path = "members/support.rs"]

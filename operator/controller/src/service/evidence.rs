@@ -102,7 +102,6 @@ impl Evidence {
             }
             Attempt::Refused | Attempt::Unanswered if known => {
                 self.untaken = Some(now);
-                self.taken = None;
                 self.failing.get_or_insert(now);
             }
             Attempt::Refused | Attempt::Unanswered => {}

@@ -202,6 +202,11 @@ impl Fleet {
             .configure(&Name::from("member"), &spec, kubeconfig);
     }
 
+    /// What asks for a plan.
+    pub fn dirty(&self) -> Dirty {
+        self.dirty.clone()
+    }
+
     /// Waits for a condition; looks again whenever a plan is asked for, and
     /// only then.
     pub async fn until(&self, what: &str, condition: impl Fn() -> bool) {
