@@ -193,6 +193,10 @@ async fn status_is_nobodys_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(
+    clippy::too_many_lines,
+    reason = "one application from its first epoch to its last"
+)]
 async fn an_old_leader_cannot_bring_back_what_was_erased() {
     let plane = plane();
     let fleet = fenced(&plane).await;
