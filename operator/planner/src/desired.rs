@@ -195,15 +195,16 @@ fn lost(snapshot: &Snapshot, cluster: &str) -> bool {
     health::lost(snapshot, cluster).is_some()
 }
 
-/// Whatever the records say, right before it is done: a copy is erased only
-/// when no request goes to it, and when the active copy serves or this one
-/// does not either.
+/// Whatever the records say, right before it is done: a copy is erased, or
+/// scaled down to a standby, only when no request goes to it, and when the
+/// active copy serves or this one does not either.
 fn erase_nothing_needed(application: &Application, snapshot: &Snapshot, desired: &mut Desired) {
     for (cluster, copy) in &mut desired.copies {
         let weight = application.edge.weights.get(cluster).copied().unwrap_or(0);
         let quiet = !application.spec.traffic || (weight == 0 && application.edge.acknowledged);
         let needed = !quiet || last_resort(application, snapshot, cluster);
-        if *copy == Copy::Absent && needed {
+        let taken_away = matches!(copy, Copy::Absent | Copy::Standby { .. });
+        if taken_away && needed {
             *copy = Copy::Keep;
         }
     }

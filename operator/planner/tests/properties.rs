@@ -6,12 +6,12 @@ mod oracle;
 use flambeau_planner::{
     Plan,
     desired::Copy,
-    fleet::Decision,
+    fleet::{Decision, Motive},
     model::{
         Application, ApplicationKey, ApplicationRecord, ApplicationSpec, Certification,
         CertificationRule, Cluster, CopyObservation, Country, Criticality, EdgeObservation,
-        JurisdictionFact, Name, Placement, Policy, Provider, Reach, Role, Sensitivity, Settings,
-        Snapshot, Strategy as Pace,
+        Failover, Freeze, JurisdictionFact, Name, Placement, Policy, Provider, Reach, Role,
+        Sensitivity, Service, Settings, Snapshot, Strategy as Pace,
     },
     plan,
 };
@@ -83,12 +83,16 @@ fn cluster(name: &'static str) -> impl Strategy<Value = Cluster> {
         proptest::option::weighted(0.9, country()),
         proptest::bool::weighted(0.1),
         reach,
+        any::<[bool; 2]>(),
     )
-        .prop_map(move |(residency, cordoned, reach)| Cluster {
+        .prop_map(move |(residency, cordoned, reach, flags)| Cluster {
             name: name.into(),
             provider: name.into(),
             residency,
             cordoned,
+            services_answer: flags[0] && flags[1],
+            answers_since: (reach == Reach::Reachable).then_some(time(-5)),
+            returned: flags[0] && !flags[1],
             reach,
             ..Cluster::default()
         })
@@ -138,19 +142,22 @@ fn copy() -> impl Strategy<Value = CopyObservation> {
         0..2usize,
         0..2usize,
         0..2usize,
+        service(),
     )
-        .prop_map(|(observed, present, endpoints, at_edge)| CopyObservation {
-            observed,
-            current: present * 3,
-            declared: 3,
-            present: present * 3,
-            workloads_ready: present * endpoints,
-            workloads: 1,
-            endpoints: present * endpoints,
-            endpoints_at_edge: at_edge,
-            refused: None,
-            service: flambeau_planner::model::Service::Unknown,
-        })
+        .prop_map(
+            |(observed, present, endpoints, at_edge, service)| CopyObservation {
+                observed,
+                current: present * 3,
+                declared: 3,
+                present: present * 3,
+                workloads_ready: present * endpoints,
+                workloads: 1,
+                endpoints: present * endpoints,
+                endpoints_at_edge: at_edge,
+                refused: None,
+                service,
+            },
+        )
 }
 
 fn application() -> impl Strategy<Value = Application> {
@@ -161,45 +168,74 @@ fn application() -> impl Strategy<Value = Application> {
         vec(copy(), CLUSTERS.len()),
         vec(0..101u8, 1),
         any::<[bool; 3]>(),
+        failover(),
+        proptest::option::weighted(0.3, select(CLUSTERS.to_vec())),
     )
-        .prop_map(|(sensitivity, active, retiring, copies, weights, flags)| {
-            let mut placements = Vec::new();
-            let mut put = |cluster: Option<&str>, role| {
-                placements.extend(cluster.map(|cluster| Placement {
-                    cluster: cluster.into(),
-                    role,
-                    epoch: 1,
-                    since: NOW,
-                }));
-            };
-            put(active, Role::Active);
-            put(
-                retiring.filter(|cluster| Some(*cluster) != active),
-                Role::Retiring,
-            );
-            let mut edge = EdgeObservation {
-                acknowledged: flags[0],
-                ..EdgeObservation::default()
-            };
-            for (cluster, weight) in active.iter().zip([100 - weights[0]]) {
-                edge.weights.insert((*cluster).into(), weight);
-            }
-            for cluster in retiring.iter().filter(|_| flags[1]) {
-                edge.weights.entry((*cluster).into()).or_insert(weights[0]);
-            }
-            Application {
-                spec: Arc::new(spec(sensitivity)),
-                deleting: flags[0] && flags[1] && flags[2],
-                record: Arc::new(ApplicationRecord {
-                    epoch: i64::from(active.is_some()),
-                    placements,
-                    ..ApplicationRecord::default()
-                }),
-                copies: CLUSTERS.into_iter().map(Name::from).zip(copies).collect(),
-                edge,
-                migrations: Vec::new(),
-            }
-        })
+        .prop_map(
+            |(sensitivity, active, retiring, copies, weights, flags, failover, standby)| {
+                let mut placements = Vec::new();
+                let mut put = |cluster: Option<&str>, role| {
+                    placements.extend(cluster.map(|cluster| Placement {
+                        cluster: cluster.into(),
+                        role,
+                        epoch: 1,
+                        since: NOW,
+                    }));
+                };
+                put(active, Role::Active);
+                put(
+                    retiring.filter(|cluster| Some(*cluster) != active),
+                    Role::Retiring,
+                );
+                let free = |cluster: &&str| Some(*cluster) != active && Some(*cluster) != retiring;
+                put(standby.filter(free), Role::Standby);
+                let mut edge = EdgeObservation {
+                    acknowledged: flags[0],
+                    ..EdgeObservation::default()
+                };
+                for (cluster, weight) in active.iter().zip([100 - weights[0]]) {
+                    edge.weights.insert((*cluster).into(), weight);
+                }
+                for cluster in retiring.iter().filter(|_| flags[1]) {
+                    edge.weights.entry((*cluster).into()).or_insert(weights[0]);
+                }
+                Application {
+                    spec: Arc::new(ApplicationSpec {
+                        failover,
+                        ..spec(sensitivity)
+                    }),
+                    deleting: flags[0] && flags[1] && flags[2],
+                    record: Arc::new(ApplicationRecord {
+                        epoch: i64::from(active.is_some()),
+                        placements,
+                        ..ApplicationRecord::default()
+                    }),
+                    copies: CLUSTERS.into_iter().map(Name::from).zip(copies).collect(),
+                    edge,
+                    migrations: Vec::new(),
+                }
+            },
+        )
+}
+
+fn failover() -> impl Strategy<Value = Failover> {
+    let standby = proptest::option::weighted(0.4, 0..2u32);
+    (proptest::bool::weighted(0.8), standby, 0..20i64).prop_map(|(automatic, standby, cooldown)| {
+        Failover {
+            automatic,
+            standby,
+            cooldown: SignedDuration::from_secs(cooldown),
+            ..Failover::default()
+        }
+    })
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    prop_oneof![
+        4 => Just(Service::Answers),
+        2 => Just(Service::Unknown),
+        2 => (-30..0i64).prop_map(|since| Service::Silent { since: time(since) }),
+    ]
 }
 
 fn spec(sensitivity: Sensitivity) -> ApplicationSpec {
@@ -220,7 +256,7 @@ fn spec(sensitivity: Sensitivity) -> ApplicationSpec {
             drain: SignedDuration::from_secs(1),
             ready_timeout: SignedDuration::from_secs(10),
         },
-        failover: flambeau_planner::model::Failover::default(),
+        failover: Failover::default(),
         demand: flambeau_planner::model::Resources::default(),
         recovery_time: None,
         depends_on: Vec::new(),
@@ -420,13 +456,76 @@ proptest! {
     }
 
     #[test]
-    fn the_budget_is_never_exceeded(snapshot in snapshot()) {
-        let moving = plan(&snapshot, NOW)
-            .applications
-            .iter()
-            .filter(|application| matches!(application.decision, Decision::Move { .. }))
-            .count();
-        prop_assert!(moving <= snapshot.settings.concurrent_moves);
+    fn the_budgets_are_never_exceeded(snapshot in snapshot()) {
+        let plan = plan(&snapshot, NOW);
+        let begun = |planned: bool| {
+            let moves = plan.applications.iter().filter(|application| {
+                matches!(&application.decision, Decision::Move { motive, .. } if motive.planned() == planned)
+            });
+            moves.count()
+        };
+        prop_assert!(begun(true) <= snapshot.settings.concurrent_moves);
+        prop_assert!(begun(false) <= snapshot.settings.concurrent_failovers);
+    }
+
+    #[test]
+    fn only_what_is_lost_and_may_go_is_failed_over(snapshot in snapshot()) {
+        for (application, planned) in snapshot.applications.iter().zip(plan(&snapshot, NOW).applications) {
+            let Decision::Move { from, motive: Motive::Loss(_), .. } = planned.decision else {
+                continue;
+            };
+            prop_assert!(application.spec.failover.automatic);
+            prop_assert!(!snapshot.hub_suspect());
+            let service = application.copies[&from].service;
+            prop_assert_ne!(service, Service::Answers);
+            let cluster = &snapshot.clusters[&from];
+            let lost = matches!(cluster.reach, Reach::Unreachable { .. }) && !cluster.services_answer;
+            let silent = matches!(service, Service::Silent { since }
+                if NOW.duration_since(since) >= application.spec.failover.unhealthy_after);
+            prop_assert!(lost || silent);
+        }
+    }
+
+    #[test]
+    fn a_standby_is_lawful_alone_and_without_requests(snapshot in snapshot()) {
+        for (application, planned) in snapshot.applications.iter().zip(plan(&snapshot, NOW).applications) {
+            let standbys: Vec<&Placement> = planned
+                .record
+                .placements
+                .iter()
+                .filter(|placement| placement.role == Role::Standby)
+                .collect();
+            prop_assert!(standbys.len() <= 1);
+            for standby in standbys {
+                let sensitivity = application.spec.sensitivity;
+                prop_assert!(application.deleting || lawful(&snapshot, &standby.cluster, sensitivity, NOW));
+                let weight = planned.desired.weights.get(&standby.cluster).copied().unwrap_or(0);
+                let before = application.edge.weights.get(&standby.cluster).copied().unwrap_or(0);
+                prop_assert!(weight <= before);
+            }
+        }
+    }
+
+    #[test]
+    fn a_planned_move_waits_for_the_end_of_a_freeze(snapshot in snapshot()) {
+        let mut frozen = snapshot;
+        let freeze = Freeze {
+            name: "ceremony".into(),
+            from: NOW,
+            until: time(1),
+            namespaces: BTreeSet::new(),
+            reason: "opening ceremony".to_owned(),
+        };
+        frozen.freezes.insert("ceremony".into(), Arc::new(freeze));
+        for planned in plan(&frozen, NOW).applications {
+            if let Decision::Move { motive, .. } = planned.decision {
+                prop_assert!(!motive.planned());
+            }
+        }
+        for planned in plan(&frozen, time(1)).applications {
+            let waits = matches!(planned.decision, Decision::WaitForThaw { .. });
+            prop_assert!(!waits);
+        }
     }
 
     #[test]

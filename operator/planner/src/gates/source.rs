@@ -111,7 +111,12 @@ pub fn source_recovered(context: &Context<'_>) -> bool {
         .get(from)
         .is_some_and(|cluster| health::of(cluster, context.now) == Health::Healthy);
     let taken_over = context.weight(to) > 0 && context.answers(to);
-    let begun = context.migration.record.steps.first().map(|step| step.start);
+    let begun = context
+        .migration
+        .record
+        .steps
+        .first()
+        .map(|step| step.start);
     let flapping = context.application.record.failed_targets.iter().any(|one| {
         one.cluster == *from
             && one.reason == Reason::SourceRecovered

@@ -30,9 +30,10 @@ pub fn hub_suspect(snapshot: &Snapshot) -> bool {
             _ => None,
         })
         .collect();
-    let asked = snapshot.clusters.values().filter(|cluster| {
-        !matches!(cluster.reach, Reach::Misconfigured { .. })
-    });
+    let asked = snapshot
+        .clusters
+        .values()
+        .filter(|cluster| !matches!(cluster.reach, Reach::Misconfigured { .. }));
     let asked = asked.count();
     gone.iter().any(|last| {
         let window = snapshot.settings.hub_window;
@@ -111,7 +112,10 @@ fn target(
     if cluster.returned && !cluster.answers_since.is_some_and(proved) {
         broken("a cluster that returned proves itself first", &what)?;
     }
-    if cluster.nodes.is_some_and(|nodes| nodes.total > 0 && nodes.ready == 0) {
+    if cluster
+        .nodes
+        .is_some_and(|nodes| nodes.total > 0 && nodes.ready == 0)
+    {
         broken("a target has nodes", &what)?;
     }
     let mut evacuations = snapshot.evacuations.values();
@@ -143,17 +147,27 @@ fn failover(
     if answers(application) {
         broken("what answers is not failed over", key)?;
     }
-    let silent = match application.copies.get(&active.cluster).map(|copy| copy.service) {
+    let silent = match application
+        .copies
+        .get(&active.cluster)
+        .map(|copy| copy.service)
+    {
         Some(Service::Silent { since }) => now.duration_since(since) >= spec.unhealthy_after,
         _ => false,
     };
     let cooled = now.duration_since(active.since) >= spec.cooldown;
-    let lost = snapshot.clusters.get(&active.cluster).is_some_and(|cluster| {
-        matches!(cluster.reach, Reach::Unreachable { .. })
-            && !snapshot.applications.iter().any(answers)
-    });
+    let lost = snapshot
+        .clusters
+        .get(&active.cluster)
+        .is_some_and(|cluster| {
+            matches!(cluster.reach, Reach::Unreachable { .. })
+                && !snapshot.applications.iter().any(answers)
+        });
     if !(lost || silent && cooled) {
-        broken("only what is lost is failed over", format!("{key}: {loss:?}"))?;
+        broken(
+            "only what is lost is failed over",
+            format!("{key}: {loss:?}"),
+        )?;
     }
     let well = world.answers_since(key, &active.cluster);
     if well.is_some_and(|since| world.second >= since + KNOWN_AFTER) {
@@ -193,11 +207,19 @@ fn planned_move(
     }
     if *motive == Motive::Failback {
         let home = application.record.failed_over_from.as_ref() == Some(to);
-        let since = snapshot.clusters.get(to).and_then(|cluster| cluster.answers_since);
+        let since = snapshot
+            .clusters
+            .get(to)
+            .and_then(|cluster| cluster.answers_since);
         let asked = application.spec.failover.failback_after;
-        let well = since.zip(asked).is_some_and(|(since, after)| now.duration_since(since) >= after);
+        let well = since
+            .zip(asked)
+            .is_some_and(|(since, after)| now.duration_since(since) >= after);
         if !(home && well) {
-            broken("a failback leads home, when home is well", format!("{key} to {to}"))?;
+            broken(
+                "a failback leads home, when home is well",
+                format!("{key} to {to}"),
+            )?;
         }
     }
     Ok(())
@@ -222,9 +244,8 @@ fn budgets(snapshot: &Snapshot, plan: &Plan) -> Result<(), Broken> {
             && !one.pause
             && one.record.step.is_none_or(|step| step < Step::Ready)
     };
-    let touched = |one: &Migration| {
-        one.move_type != MoveType::Failover && one.record.reached(Step::Prepare)
-    };
+    let touched =
+        |one: &Migration| one.move_type != MoveType::Failover && one.record.reached(Step::Prepare);
     let settings = &snapshot.settings;
     let (failovers, planned) = (begun(&|one| !one.planned()), begun(&Motive::planned));
     if failovers > 0 && failovers + open(&writes) > settings.concurrent_failovers {
@@ -262,9 +283,12 @@ fn rooms(snapshot: &Snapshot, plan: &Plan) -> Result<(), Broken> {
         }
         let mut taken = Resources::default();
         for (application, planned) in snapshot.applications.iter().zip(&plan.applications) {
-            let there = application.record.on(&cluster.name).is_some_and(|placement| {
-                matches!(placement.role, Role::Active | Role::Target | Role::Source)
-            });
+            let there = application
+                .record
+                .on(&cluster.name)
+                .is_some_and(|placement| {
+                    matches!(placement.role, Role::Active | Role::Target | Role::Source)
+                });
             let coming = application
                 .current_move()
                 .is_some_and(|one| one.to == cluster.name);
@@ -307,7 +331,10 @@ fn evacuation(snapshot: &Snapshot, planned: &EvacuationPlan) -> Result<(), Broke
         None => false,
     };
     if over {
-        broken("an evacuation ends when nothing is left", format!("{planned:?}"))?;
+        broken(
+            "an evacuation ends when nothing is left",
+            format!("{planned:?}"),
+        )?;
     }
     Ok(())
 }

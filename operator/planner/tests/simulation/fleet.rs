@@ -68,6 +68,7 @@ pub fn empty(random: Random, story: Story, temper: Temper, settings: Settings) -
         freezes: BTreeMap::new(),
         unreachable: BTreeMap::new(),
         well_since: BTreeMap::new(),
+        relied_on: BTreeSet::new(),
         flapping: BTreeMap::new(),
         edge: BTreeMap::new(),
         stuck: BTreeSet::new(),

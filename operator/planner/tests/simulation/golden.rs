@@ -2,15 +2,16 @@
 
 use crate::{
     fleet::{self, country},
+    links,
     operator::Operator,
     random::Random,
     second, settled,
     story::Story,
-    world::{HubApplication, Member, Temper, World},
+    world::{HubApplication, HubMigration, Link, Member, Temper, World},
 };
 use flambeau_planner::model::{
-    ApplicationKey, ApplicationSpec, Cluster, Criticality, JurisdictionFact, Name, Policy,
-    Provider, Sensitivity, Settings, Strategy,
+    ApplicationKey, ApplicationSpec, Cluster, Criticality, JurisdictionFact, MoveType, Name,
+    Policy, Provider, Sensitivity, Settings, Strategy, Trigger,
 };
 use jiff::SignedDuration;
 use std::{collections::BTreeSet, env, fs, path::Path, sync::Arc};
@@ -173,6 +174,70 @@ fn what_the_ban_concerns_leaves_and_the_rest_stays() {
     live(&mut world, &mut operator, 80);
     assert_eq!(settled::unrest(&operator, &world), Ok(()));
     compare(&world, "ban.txt");
+}
+
+#[test]
+fn what_is_lost_goes_elsewhere_and_comes_back_when_asked() {
+    let (mut world, mut operator) = (fleet(), Operator::default());
+    let (critical, standard) = ("accreditation", "website");
+    add(
+        &mut world,
+        critical,
+        Sensitivity::Sensitive,
+        Criticality::Critical,
+    );
+    add(
+        &mut world,
+        standard,
+        Sensitivity::Public,
+        Criticality::Standard,
+    );
+    for application in world.applications.values_mut() {
+        let spec = Arc::make_mut(&mut application.spec);
+        spec.preferred = vec!["atos".into(), "ovh".into()];
+        spec.failover.cooldown = SignedDuration::from_secs(20);
+        let warm = &*spec.key.name == critical;
+        spec.failover.standby = warm.then_some(1);
+    }
+    ban(&mut world);
+    live(&mut world, &mut operator, 20);
+    links::set(&mut world, &"atos".into(), Link::Dead);
+    live(&mut world, &mut operator, 40);
+    links::set(&mut world, &"atos".into(), Link::Up);
+    live(&mut world, &mut operator, 30);
+    go_back(&mut world);
+    live(&mut world, &mut operator, 80);
+    assert_eq!(settled::unrest(&operator, &world), Ok(()));
+    compare(&world, "loss.txt");
+}
+
+/// Somebody asks for everything to go back to where it was failed over from.
+fn go_back(world: &mut World) {
+    let asked: Vec<HubMigration> = world
+        .applications
+        .iter()
+        .filter_map(|(key, application)| {
+            Some(HubMigration {
+                application: key.clone(),
+                name: format!("{}-back", key.name).into(),
+                from: application.record.active()?.cluster.clone(),
+                to: application.record.failed_over_from.clone()?,
+                move_type: MoveType::Failback,
+                trigger: Trigger::Request,
+                evacuation: None,
+                ignore_freeze: false,
+                pause: false,
+                abort: false,
+                created: world.second,
+                record: Arc::default(),
+            })
+        })
+        .collect();
+    for migration in asked {
+        let told = || format!("somebody asks for {}", migration.name);
+        world.story.tell(world.second, told);
+        world.migrations.push(migration);
+    }
 }
 
 #[test]

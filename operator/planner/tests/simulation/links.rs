@@ -54,7 +54,9 @@ pub fn flap(world: &mut World) {
 pub fn cut_hub_off(world: &mut World) {
     let mut names: Vec<Name> = world.clusters.keys().cloned().collect();
     world.random.shuffle(&mut names);
-    let most = world.random.between(names.len() as u64 / 2 + 1, names.len() as u64);
+    let most = world
+        .random
+        .between(names.len() as u64 / 2 + 1, names.len() as u64);
     let until = world.second + world.random.between(5, 40);
     world
         .story

@@ -19,6 +19,7 @@ mod rules;
 mod settled;
 mod sre;
 mod story;
+mod thresholds;
 mod world;
 
 use flambeau_planner::model::Cluster;

@@ -267,7 +267,9 @@ fn services_answer(operator: &Operator, world: &World, cluster: &Name) -> bool {
 fn service(operator: &Operator, world: &World, key: &ApplicationKey, cluster: &Name) -> Service {
     match operator.probes.get(&(key.clone(), cluster.clone())) {
         Some(Probe::Answered(last)) if world.second <= last + FRESH => Service::Answers,
-        Some(Probe::Silent(since)) => Service::Silent { since: time(*since) },
+        Some(Probe::Silent(since)) => Service::Silent {
+            since: time(*since),
+        },
         _ => Service::Unknown,
     }
 }

@@ -11,7 +11,9 @@ use flambeau_planner::{
     Plan,
     desired::Desired,
     fleet::Decision,
-    model::{ApplicationKey, ApplicationRecord, MigrationRecord, MoveType, Name, Reach, Snapshot, Step},
+    model::{
+        ApplicationKey, ApplicationRecord, MigrationRecord, MoveType, Name, Reach, Snapshot, Step,
+    },
     plan,
 };
 use std::{collections::BTreeMap, sync::Arc};

@@ -164,7 +164,9 @@ pub fn migration_record(
         (entered && step <= Step::Shift && step >= Step::Prepare) || new.percent > old.percent;
     let sensitivity = application.spec.sensitivity;
     // Nothing but the target serves any more.
-    let last = old.reached(Step::Prepare) && !world.answers(key, &migration.from);
+    let from = &migration.from;
+    let gone = !world.answers(key, from) || world.disturbed(key, from);
+    let last = old.reached(Step::Prepare) && gone;
     if forward && !last && !lawful(&law(world), &migration.to, sensitivity, world.now()) {
         broken(
             "never move to an unlawful cluster",
@@ -351,7 +353,12 @@ pub fn weights(
         let copy = application.copies.get(cluster);
         copy.is_some_and(|copy| copy.endpoints_at_edge > 0) && !lost(cluster)
     };
-    let mut meant: Vec<&Name> = application.record.active().map(|one| &one.cluster).into_iter().collect();
+    let mut meant: Vec<&Name> = application
+        .record
+        .active()
+        .map(|one| &one.cluster)
+        .into_iter()
+        .collect();
     if let Some(open) = application.current_move() {
         if open.record.reached(Step::Prepare) {
             meant.extend([&open.from, &open.to]);
@@ -398,7 +405,7 @@ pub fn serving(world: &mut World) -> Result<(), Broken> {
         for (cluster, weight) in failing {
             if lost_for_good(world, key, cluster) {
                 lost.push(cluster.clone());
-            } else if !world.disturbed(key, cluster) && !sent_away(world, key, cluster) {
+            } else if !world.disturbed(key, cluster) && !nowhere_answered(world, key, cluster) {
                 let known = route.endpoints.get(cluster).unwrap_or(&0);
                 let what = format!("{key}: {weight} % at {cluster}, {known} endpoints known");
                 broken("no failed request", what)?;
@@ -413,16 +420,15 @@ pub fn serving(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Requests have left a source that failed a short time ago, for a target that
-/// is not ready yet.
-fn sent_away(world: &World, key: &ApplicationKey, cluster: &Name) -> bool {
-    world.migrations.iter().any(|found| {
-        found.application == *key
-            && found.to == *cluster
-            && found.move_type == MoveType::Failover
-            && !found.record.done()
-            && world.disturbed(key, &found.from)
-    })
+/// The place of an application failed a short time ago, and its requests went
+/// to a copy that has not answered any yet.
+fn nowhere_answered(world: &World, key: &ApplicationKey, cluster: &Name) -> bool {
+    let active = world
+        .applications
+        .get(key)
+        .and_then(|found| found.record.active());
+    active.is_some_and(|active| world.disturbed(key, &active.cluster))
+        && !world.relied_on.contains(&(key.clone(), cluster.clone()))
 }
 
 /// A cluster came back empty, and the law forbids to write there again,

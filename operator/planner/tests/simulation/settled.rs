@@ -148,8 +148,10 @@ fn at_home(
         None if homes.is_empty() => Ok(()),
         None => Err(format!("{key} is nowhere, and could be on {homes:?}")),
         Some(active) => {
-            let elsewhere: Vec<&&Name> =
-                homes.iter().filter(|home| ***home != active.cluster).collect();
+            let elsewhere: Vec<&&Name> = homes
+                .iter()
+                .filter(|home| ***home != active.cluster)
+                .collect();
             let may = |to: &Name| {
                 let link = world.members.get(&active.cluster).map(|member| member.link);
                 match (snapshot.clusters.get(&active.cluster), link) {
@@ -157,8 +159,12 @@ fn at_home(
                     (None, _) | (_, Some(Link::Partitioned) | None) => false,
                     (_, Some(Link::Dead)) => application.spec.failover.automatic,
                     (Some(cluster), Some(Link::Up)) => {
-                        !lawful(snapshot, &active.cluster, application.spec.sensitivity, world.now())
-                            || emptied_towards(snapshot, cluster, to)
+                        !lawful(
+                            snapshot,
+                            &active.cluster,
+                            application.spec.sensitivity,
+                            world.now(),
+                        ) || emptied_towards(snapshot, cluster, to)
                     }
                 }
             };
@@ -194,7 +200,10 @@ fn no_leftovers(
     }
     for (cluster, member) in world.members.iter().filter(|(name, _)| up(world, name)) {
         let there = member.copies.contains_key(key);
-        let recorded = application.record.on(cluster).map(|placement| placement.role);
+        let recorded = application
+            .record
+            .on(cluster)
+            .map(|placement| placement.role);
         if recorded == Some(Role::Standby) {
             standby(world, snapshot, key, application, cluster)?;
             continue;
@@ -226,7 +235,9 @@ fn standby(
     });
     let epoch = application.record.epoch;
     let asked = application.spec.failover.standby;
-    if emptied || asked.is_none() || copy.is_none_or(|copy| copy.floor != asked || copy.epoch < epoch)
+    if emptied
+        || asked.is_none()
+        || copy.is_none_or(|copy| copy.floor != asked || copy.epoch < epoch)
     {
         return Err(format!("{key} has a standby on {cluster}: {copy:?}"));
     }

@@ -5,9 +5,7 @@ use crate::{
     fleet,
     world::{HubMigration, World, time},
 };
-use flambeau_planner::model::{
-    Evacuation, Freeze, MoveType, Name, Nodes, Resources, Trigger,
-};
+use flambeau_planner::model::{Evacuation, Freeze, MoveType, Name, Nodes, Resources, Trigger};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// Something that an operations room does.
@@ -26,7 +24,10 @@ fn evacuates(world: &mut World) {
     let Some(cluster) = some_cluster(world) else {
         return;
     };
-    let provider = world.clusters.get(&cluster).map(|found| found.provider.clone());
+    let provider = world
+        .clusters
+        .get(&cluster)
+        .map(|found| found.provider.clone());
     let whole = world.random.percent(30);
     let to = if world.random.percent(40) {
         some_cluster(world).filter(|to| *to != cluster)
@@ -40,12 +41,16 @@ fn evacuates(world: &mut World) {
         cluster: (!whole).then_some(cluster),
         provider: provider.filter(|_| whole),
         to: to.into_iter().collect(),
-        max_concurrent: usize::try_from(limit).ok().filter(|_| world.random.percent(50)),
+        max_concurrent: usize::try_from(limit)
+            .ok()
+            .filter(|_| world.random.percent(50)),
         reason: "maintenance".to_owned(),
         ignore_freeze: world.random.percent(20),
         ..Evacuation::default()
     };
-    world.story.tell(world.second, || format!("asked for: {evacuation:?}"));
+    world
+        .story
+        .tell(world.second, || format!("asked for: {evacuation:?}"));
     world.evacuations.insert(name, Arc::new(evacuation));
 }
 
@@ -57,7 +62,9 @@ fn changes_its_mind(world: &mut World) {
     let what = world.random.below(4);
     let asked = ["pause, or go on", "abort", "abort", "deletion"];
     let asked = asked[usize::try_from(what).unwrap_or(0)];
-    world.story.tell(world.second, || format!("Evacuation {name}: {asked}"));
+    world
+        .story
+        .tell(world.second, || format!("Evacuation {name}: {asked}"));
     match (what, world.evacuations.get_mut(&name)) {
         (0, Some(evacuation)) => {
             let evacuation = Arc::make_mut(evacuation);
@@ -85,9 +92,9 @@ fn freezes(world: &mut World) {
         },
         reason: "opening ceremony".to_owned(),
     };
-    world
-        .story
-        .tell(world.second, || format!("a freeze until {until}: {freeze:?}"));
+    world.story.tell(world.second, || {
+        format!("a freeze until {until}: {freeze:?}")
+    });
     world.freezes.insert(name, Arc::new(freeze));
 }
 
@@ -96,7 +103,10 @@ fn asks_for_a_move(world: &mut World) {
     let (Some(key), Some(to)) = (some_application(world), some_cluster(world)) else {
         return;
     };
-    let record = world.applications.get(&key).map(|found| Arc::clone(&found.record));
+    let record = world
+        .applications
+        .get(&key)
+        .map(|found| Arc::clone(&found.record));
     let active = record.as_ref().and_then(|record| record.active().cloned());
     let home = record.and_then(|record| record.failed_over_from.clone());
     let from = match active {
@@ -142,7 +152,9 @@ fn changes_failover(world: &mut World) {
         return;
     };
     let failover = fleet::random_failover(&mut world.random);
-    world.story.tell(world.second, || format!("{key}: {failover:?}"));
+    world
+        .story
+        .tell(world.second, || format!("{key}: {failover:?}"));
     if let Some(application) = world.applications.get_mut(&key) {
         Arc::make_mut(&mut application.spec).failover = failover;
     }
@@ -155,7 +167,10 @@ fn changes_capacity(world: &mut World) {
     let milli_cpu = 1000 * world.random.between(1, 6);
     let (limited, nodes) = (world.random.percent(60), world.random.percent(30));
     world.story.tell(world.second, || {
-        format!("{name} has {milli_cpu}m CPU ({limited}), nodes ready: {}", !nodes)
+        format!(
+            "{name} has {milli_cpu}m CPU ({limited}), nodes ready: {}",
+            !nodes
+        )
     });
     change_cluster(world, &name, |cluster| {
         cluster.capacity = limited.then_some(Resources {

@@ -133,6 +133,8 @@ pub struct World {
     pub unreachable: BTreeMap<Name, u64>,
     /// Since when copies answer requests without interruption.
     pub well_since: BTreeMap<(ApplicationKey, Name), u64>,
+    /// Copies that answered requests, since requests go there.
+    pub relied_on: BTreeSet<(ApplicationKey, Name)>,
     /// Clusters that come and go: the second of the next change.
     pub flapping: BTreeMap<Name, u64>,
     pub edge: BTreeMap<ApplicationKey, Route>,
@@ -236,7 +238,12 @@ impl World {
             .copies
             .get(key)
             .map_or(0, |copy| copy.flapping_until.saturating_add(LAG))
-            .max(member.mute.get(key).map_or(0, |until| until.saturating_add(LAG)));
+            .max(
+                member
+                    .mute
+                    .get(key)
+                    .map_or(0, |until| until.saturating_add(LAG)),
+            );
         member.link != Link::Up
             || self.second < (member.disturbed + LAG).max(flapping)
             || self.stuck.contains(&(key.clone(), cluster.clone()))
@@ -302,6 +309,16 @@ impl World {
             }
         }
         self.well_since = well;
+        let weight = |key: &ApplicationKey, cluster: &Name| {
+            let route = self.edge.get(key);
+            route.and_then(|route| route.effective.get(cluster).copied())
+        };
+        let carries = |both: &(ApplicationKey, Name)| {
+            weight(&both.0, &both.1).is_some_and(|weight| weight > 0)
+        };
+        self.relied_on.retain(carries);
+        let answering = self.well_since.keys().filter(|both| carries(both));
+        self.relied_on.extend(answering.cloned());
     }
 
     fn pass_second_at_edge(&mut self) {
