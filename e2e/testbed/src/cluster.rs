@@ -152,12 +152,17 @@ impl Cluster {
     }
 
     fn kubectl_with_input(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
-        let mut command = Command::new(&self.tools.kubectl);
-        command
-            .arg("--kubeconfig")
-            .arg(self.kubeconfig())
-            .args(arguments);
+        let mut command = self.kubectl_command();
+        command.args(arguments);
         command::finish(&mut command, input)
+    }
+
+    /// kubectl against this cluster, without arguments yet, for what goes on for a while.
+    #[must_use]
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = Command::new(&self.tools.kubectl);
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        command
     }
 
     /// Cuts the link to the wide-area network: a partition. The cluster goes on inside.

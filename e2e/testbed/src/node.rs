@@ -93,8 +93,11 @@ impl<'a> Node<'a> {
     /// # Errors
     /// When containerd ends or does not answer in time, or an image cannot be imported.
     pub fn start_runtime(&self, images: &[Image]) -> Result<()> {
-        Hierarchies::mounted()?.create_everywhere(&self.control_group())?;
-        // As after a reboot: what a dead containerd left in /run says nothing about now.
+        let hierarchies = Hierarchies::mounted()?;
+        // As after a reboot: groups of dead pods are gone, or the kubelet waits for each of their containers in turn; and
+        // what a dead containerd left in /run says nothing about now.
+        hierarchies.remove(&format!("{}/kubepods", self.control_group()))?;
+        hierarchies.create_everywhere(&self.control_group())?;
         let _ = fs::remove_dir_all(self.folder.join("run"));
         for folder in ["run/netns", "lib", "log"] {
             create(&self.folder.join(folder))?;

@@ -77,7 +77,14 @@ impl Load {
             clouds: ["alibaba", "atos", "ovh"].map(str::to_owned).to_vec(),
             timeout: LoadConfig::TIMEOUT,
         };
-        Ok(Self(LoadGenerator::start(config)?))
+        let load = Self(LoadGenerator::start(config)?);
+        // What happens next happens to an application that serves.
+        until("every application is answered", || {
+            let seen = load.0.snapshot().applications;
+            let mute = seen.into_iter().find(|application| application.ok == 0);
+            Ok(mute.map(|application| application.name))
+        })?;
+        Ok(load)
     }
 
     /// Lets some more requests through and ends; an error tells of those that failed.

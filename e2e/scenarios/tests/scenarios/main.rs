@@ -13,6 +13,7 @@ mod bad_input;
 mod ends;
 mod killed;
 mod law;
+mod leader;
 mod load;
 mod lost;
 mod mute;
@@ -62,6 +63,7 @@ const SCENARIOS: &[(&str, When, Scenario)] = &[
         Asked,
         killed::at_every_step_of_a_failover,
     ),
+    ("leader-stopped-and-woken", Asked, leader::stopped_and_woken),
     (
         "planned-moves-at-full-rate",
         Asked,

@@ -8,6 +8,7 @@ use flambeau_scenarios::{
 use flambeau_testbed::{
     cluster::{API_SERVER, Cluster},
     images::{self, Image},
+    operator::Replica,
     process::recorded,
     progress::Progress,
     testbed::{Options, Testbed},
@@ -62,10 +63,8 @@ impl World {
     /// Undoes what a scenario left: policies, applications, broken links, dead and hung parts.
     pub fn tidy(&self) -> Result<()> {
         self.testbed.rejoin_operator()?;
-        match self.testbed.operator() {
-            Some(operator) => operator.signal(Signal::SIGCONT)?,
-            None => drop(self.testbed.start_operator()?),
-        }
+        self.testbed.end_replica(Replica::Second, Signal::SIGKILL)?;
+        self.one_operator()?;
         for member in self.testbed.members() {
             self.mend(member)?;
             let node = format!("{}-1", member.name());
@@ -92,6 +91,23 @@ impl World {
             self.trusted(member.name())?;
         }
         Ok(())
+    }
+
+    /// Lets the operator run.
+    fn one_operator(&self) -> Result<()> {
+        if self.testbed.operator().is_none()
+            && let Err(error) = self.testbed.start_operator()
+        {
+            // It is about to be started again by its supervisor.
+            until("the operator runs", || {
+                let runs = self.testbed.operator().is_some();
+                Ok((!runs).then(|| format!("{error:#}")))
+            })?;
+        }
+        match self.testbed.operator() {
+            Some(operator) => operator.signal(Signal::SIGCONT),
+            None => Ok(()),
+        }
     }
 
     /// Brings back what is dead, hung or cut off of a member.
