@@ -4,11 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 .PHONY: test soak generate fmt lint bench
-.PHONY: help demo up down prerequisites upstream games operator testbed test-testbed test-scenarios
+.PHONY: help demo up down prerequisites upstream games operator plugin testbed test-testbed test-scenarios
 
 TESTBED := target/debug/testbed
-# Static, so that the program is an image by itself; a target folder of its own keeps the flag away from the rest.
-GAMES_TARGET := x86_64-unknown-linux-gnu
+# Static, so that a program runs anywhere, and is an image by itself; a target folder of its own keeps the flag away
+# from the rest.
+STATIC_TARGET := x86_64-unknown-linux-gnu
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +63,11 @@ testbed:
 operator: ## Build the operator
 	@cargo build --release --package flambeau-operator
 
+plugin: ## Build kubectl-flambeau, one static program: put it on the PATH, and kubectl finds it
+	@RUSTFLAGS="-C target-feature=+crt-static" \
+	  cargo build --release --package kubectl-flambeau --target $(STATIC_TARGET)
+	@echo "target/$(STATIC_TARGET)/release/kubectl-flambeau"
+
 games:
 	@RUSTFLAGS="-C target-feature=+crt-static" \
-	  cargo build --release --package flambeau-games --target $(GAMES_TARGET)
+	  cargo build --release --package flambeau-games --target $(STATIC_TARGET)

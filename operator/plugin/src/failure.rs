@@ -1,5 +1,6 @@
 //! What can go wrong, and the exit code that says so.
 
+use flambeau_planner::Reason;
 use std::process::ExitCode;
 
 /// Exit codes, as documented in `--help` and docs/plugin.md.
@@ -28,7 +29,7 @@ pub enum Failure {
     #[error("refused: {reason}: {message}\n{remedy}")]
     Refused {
         /// The stable reason.
-        reason: String,
+        reason: Reason,
         /// The fact behind it.
         message: String,
         /// What to do next.

@@ -10,7 +10,7 @@ use crate::{
 use anyhow::bail;
 use flambeau_crds::{Evacuation, MemberCluster, Migration, migration::MigrationStep};
 use flambeau_operator::offline::objects::Objects;
-use flambeau_planner::model::ApplicationKey;
+use flambeau_planner::{Reason, model::ApplicationKey};
 use kube::Api;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -194,7 +194,7 @@ async fn moving(objects: &Objects, hub: &Hub, name: &str) -> anyhow::Result<Subj
             name: moves::name(open).into(),
         })),
         None => Err(Failure::Refused {
-            reason: "Settled".to_owned(),
+            reason: Reason::Settled,
             message: format!("no move of {name} is under way"),
             remedy: format!(
                 "What was: kubectl flambeau history {name} -n {}",
@@ -217,20 +217,23 @@ fn may_steer(object: &Migration, action: Action) -> Result<(), Failure> {
         Some(MigrationStep::Done) => {
             let outcome = object.status.as_ref().and_then(|status| status.outcome);
             let outcome = outcome.map_or_else(String::new, |outcome| format!("{outcome:?}"));
-            ("Settled", format!("Migration {name} is over: {outcome}"))
+            (
+                Reason::Settled,
+                format!("Migration {name} is over: {outcome}"),
+            )
         }
         Some(MigrationStep::Retire) if action != Action::Resume => (
-            "Erasing",
+            Reason::Erasing,
             format!("Migration {name} is erasing the source, which cannot be held or walked back"),
         ),
         Some(MigrationStep::Abort) if action == Action::Pause => {
             let message = format!("Migration {name} is being walked back, which cannot be held");
-            ("AbortRequested", message)
+            (Reason::AbortRequested, message)
         }
         _ => return Ok(()),
     };
     Err(Failure::Refused {
-        reason: reason.to_owned(),
+        reason,
         message,
         remedy: back,
     })
@@ -241,7 +244,7 @@ fn evacuation_goes_on(name: &str, object: &Evacuation) -> Result<(), Failure> {
     match outcome {
         None => Ok(()),
         Some(outcome) => Err(Failure::Refused {
-            reason: "Settled".to_owned(),
+            reason: Reason::Settled,
             message: format!("Evacuation {name} is over: {outcome:?}"),
             remedy: format!(
                 "To use {} again: kubectl delete evacuation {name}",

@@ -145,6 +145,10 @@ fn as_recorded(
         copy.endpoints = 1;
         copy.endpoints_at_edge = 1;
     }
+    let still = Reason::ControlPlaneUnreachable.as_str();
+    if role == Some(Role::Active) && ready.is_some_and(|ready| ready.reason == still) {
+        copy.service = Service::Answers;
+    }
     // The condition turns when the application counts as lost, which is some
     // time after its last sign of life.
     if let Some(lost) = fails.filter(|ready| ready.reason == Reason::ServiceLost.as_str()) {

@@ -63,11 +63,11 @@ pub async fn run(hub: &Hub, options: cli::Evacuate) -> anyhow::Result<ExitCode> 
         eprint!("{told}");
     }
     if let Opinion::Refused { reason, message } = forecast.opinion {
-        let remedy = match Reason::parse(&reason) {
-            Some(Reason::Frozen) => {
+        let remedy = match reason {
+            Reason::Frozen => {
                 "Ask again after the freeze, or cross it, which is recorded: --ignore-freeze"
             }
-            Some(Reason::AnotherMove) => {
+            Reason::AnotherMove => {
                 "Let it go on, or end it first: kubectl flambeau abort evacuation/NAME"
             }
             _ => "What each application says: kubectl flambeau plan",

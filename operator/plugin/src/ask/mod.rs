@@ -185,14 +185,12 @@ fn specification(
         (Some(to), _) => to.to_owned(),
         (None, Some(home)) => home,
         (None, None) => {
-            return Err(Opinion::Refused {
-                reason: "NotFailedOver".to_owned(),
-                message: format!(
-                    "{} runs on {from} and was not failed over from anywhere, so there is nothing \
-                     to go back to",
-                    key.name
-                ),
-            });
+            let message = format!(
+                "{} runs on {from} and was not failed over from anywhere, so there is nothing to \
+                 go back to",
+                key.name
+            );
+            return Err(Opinion::refused(Reason::NotFailedOver, message));
         }
     };
     if to == from {
@@ -220,31 +218,31 @@ fn remedy(opinion: &Opinion, snapshot: &Snapshot, key: &ApplicationKey, wish: &W
         return String::new();
     };
     let at = format!("{} -n {}", key.name, key.namespace);
-    match Reason::parse(reason) {
-        Some(Reason::AnotherMove) => format!(
+    match reason {
+        Reason::AnotherMove => format!(
             "Wait for it (kubectl flambeau status {at} -w), or end it first: kubectl flambeau \
              abort {at}"
         ),
-        Some(Reason::Frozen) => {
+        Reason::Frozen => {
             "Ask again after the freeze, or cross it, which is recorded: --ignore-freeze".to_owned()
         }
-        Some(Reason::ClusterCordoned) => format!(
+        Reason::ClusterCordoned => format!(
             "Another cluster may do; or: kubectl flambeau uncordon {}",
             wish.to.unwrap_or_default()
         ),
-        Some(Reason::ClusterUnknown) => {
+        Reason::ClusterUnknown => {
             let known: Vec<&str> = snapshot.clusters.keys().map(|name| &**name).collect();
             format!("Clusters of the fleet: {}", known.join(", "))
         }
-        Some(
-            Reason::ClusterUnreachable | Reason::ClusterLost | Reason::ControlPlaneUnreachable,
-        ) if wish.type_ != MigrationType::Failover => {
+        Reason::ClusterUnreachable | Reason::ClusterLost | Reason::ControlPlaneUnreachable
+            if wish.type_ != MigrationType::Failover =>
+        {
             format!(
                 "If the source is gone, fail over instead: kubectl flambeau failover {at} --to \
                  CLUSTER --reason WHY"
             )
         }
-        Some(Reason::HubSuspect) => format!(
+        Reason::HubSuspect => format!(
             "Ask again when clusters answer; if they are gone for good: kubectl flambeau failover \
              {at} --to CLUSTER --reason WHY"
         ),

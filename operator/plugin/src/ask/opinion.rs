@@ -20,14 +20,14 @@ pub enum Opinion {
     /// It may, but waits for something that comes by itself.
     Waits {
         /// Stable reason.
-        reason: String,
+        reason: Reason,
         /// The fact behind it.
         message: String,
     },
     /// It may not.
     Refused {
         /// Stable reason.
-        reason: String,
+        reason: Reason,
         /// The fact behind it.
         message: String,
     },
@@ -37,7 +37,7 @@ impl Opinion {
     /// A refusal by a rule.
     pub fn refused(reason: Reason, message: impl Into<String>) -> Self {
         Self::Refused {
-            reason: reason.to_string(),
+            reason,
             message: message.into(),
         }
     }
@@ -111,10 +111,7 @@ pub fn of_move(
         Some((reason @ (Reason::Frozen | Reason::HubSuspect), message)) => {
             Opinion::refused(reason, message)
         }
-        Some((reason, message)) => Opinion::Waits {
-            reason: reason.to_string(),
-            message,
-        },
+        Some((reason, message)) => Opinion::Waits { reason, message },
         None => Opinion::Passed,
     }
 }

@@ -20,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use log::Log;
 use screen::Screen;
 use std::{io::IsTerminal, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What is looked at.
 #[derive(Clone, Debug)]
@@ -124,7 +125,9 @@ async fn show(
 ) -> anyhow::Result<()> {
     let mut feed = Feed::open(hub);
     let mut display = Display::choose();
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    // Either gives the terminal back as it was.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut trouble = None;
@@ -135,7 +138,8 @@ async fn show(
                 Told::Trouble(message) => trouble = Some(message),
             },
             _ = tick.tick() => {}
-            _ = &mut interrupted => return Err(Failure::Interrupted.into()),
+            _ = interrupted.recv() => return Err(Failure::Interrupted.into()),
+            _ = terminated.recv() => return Err(Failure::Interrupted.into()),
         }
         if !feed.complete() {
             continue;

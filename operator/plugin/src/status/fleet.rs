@@ -247,3 +247,122 @@ pub fn evacuation(evacuation: &EvacuationView) -> Vec<Line> {
         .map(|detail| Line::new(Tone::Plain, format!("  {detail}")));
     std::iter::once(head).chain(details).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::plain;
+    use flambeau_crds::migration::{MigrationStep, MigrationType};
+
+    fn verdict(status: &str, reason: &str, message: &str) -> Verdict {
+        Verdict {
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
+    fn application(namespace: &str, name: &str) -> ApplicationView {
+        ApplicationView {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            sensitivity: "Personal".to_owned(),
+            criticality: "Critical".to_owned(),
+            cluster: Some("atos".to_owned()),
+            epoch: 3,
+            standby: vec!["ovh".to_owned()],
+            failed_over_from: None,
+            lawful: verdict("True", "NotGoverned", ""),
+            serving: verdict("True", "Serving", ""),
+            moving: None,
+            stuck: None,
+            next: None,
+        }
+    }
+
+    fn cluster(name: &str, health: &str) -> ClusterView {
+        ClusterView {
+            name: name.to_owned(),
+            provider: "zürich-rz".to_owned(),
+            health: health.to_owned(),
+            unreachable_since: None,
+            cordoned: false,
+            applications: 2,
+            nodes: Some((1, 3)),
+        }
+    }
+
+    #[test]
+    fn the_worst_night_fits_on_one_screen() {
+        let now: Timestamp = "2026-11-22T10:02:11Z".parse().unwrap();
+        let moving = ApplicationView {
+            lawful: verdict("False", "ProviderRefused", "policy law: atos"),
+            moving: Some(MoveView {
+                name: "badges-1".to_owned(),
+                type_: MigrationType::Failover,
+                from: "atos".to_owned(),
+                to: "ovh".to_owned(),
+                step: Some(MigrationStep::Shift),
+                target_percent: 50,
+                start_time: Some("2026-11-22T10:02:00Z".parse().unwrap()),
+                waiting_for: Some("RouteNotAcknowledged: not confirmed yet".to_owned()),
+            }),
+            ..application("games", "badges")
+        };
+        let stuck = ApplicationView {
+            cluster: None,
+            epoch: 0,
+            standby: Vec::new(),
+            lawful: Verdict::default(),
+            serving: verdict("False", "NoLawfulCluster", "none"),
+            stuck: Some(verdict("True", "NoLawfulCluster", "none")),
+            ..application("staff", "東京")
+        };
+        let view = View {
+            applications: vec![moving, stuck],
+            clusters: vec![
+                ClusterView {
+                    unreachable_since: Some("2026-11-22T10:01:00Z".parse().unwrap()),
+                    cordoned: true,
+                    ..cluster("atos", "Lost")
+                },
+                cluster("ovh", "Healthy"),
+            ],
+            evacuations: vec![EvacuationView {
+                name: "atos-x7k2p".to_owned(),
+                place: "cluster/atos".to_owned(),
+                moved: 3,
+                moving: 1,
+                stuck: 1,
+                total: 5,
+                shortfall: Some("1 applications fit on no lawful cluster".to_owned()),
+                paused: true,
+                why_stuck: Some("東京: NoLawfulCluster: none".to_owned()),
+            }],
+            freezes: vec![FreezeView {
+                name: "ceremony".to_owned(),
+                until: "2026-11-22T12:00:00Z".parse().unwrap(),
+                reason: "opening".to_owned(),
+                waiting: 2,
+            }],
+        };
+        let expected = [
+            "2 applications: 1 serving, 1 moving, 1 unlawful, 1 stuck",
+            "",
+            "  APPLICATION    CLUSTER   LAWFUL   SERVING   SENSITIVITY   CRITICALITY   EPOCH   STANDBY   LEFT   WHAT HAPPENS",
+            "⟳ games/badges   atos      NO       yes       Personal      Critical      3       ovh       -      Failover → ovh, Shift 50 %, for 11 s: RouteNotAcknowledged: not confirmed yet",
+            "✖ staff/東京     -         ?        NO        Personal      Critical      0       -         -      stuck: NoLawfulCluster: none",
+            "",
+            "  CLUSTER   PROVIDER    APPLICATIONS   NODES   HEALTH",
+            "✖ atos      zürich-rz   2              1/3     Lost since 10:01:00Z (1 min 11 s), cordoned",
+            "✔ ovh       zürich-rz   2              1/3     Healthy",
+            "",
+            "Freeze ceremony until 2026-11-22 12:00:00Z: opening (2 moves waiting)",
+            "Evacuation atos-x7k2p of cluster/atos: 3 of 5 moved, 1 moving, 1 stuck, paused",
+            "  1 applications fit on no lawful cluster",
+            "  東京: NoLawfulCluster: none",
+            "",
+        ];
+        assert_eq!(plain(&lines(&view, true, now)), expected.join("\n"));
+    }
+}

@@ -1,7 +1,7 @@
 //! What is made, and how a wait for it ends.
 
 use crate::{
-    hub::{Hub, SharedHub, lost, name, namespaced, progress, serving, step},
+    hub::{Hub, SharedHub, lost, name, progress, serving, step},
     trial,
 };
 use anyhow::{Context, Result, ensure};
@@ -276,6 +276,5 @@ fn a_wait_ends_otherwise(hub: &Hub) -> Result<()> {
         spec.is_some_and(|one| one["spec"]["abort"] == true),
         "the abort stays asked for"
     );
-    let _ = namespaced;
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -25,32 +25,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// When everything in the fleet was last seen to be as it is.
 pub const THEN: &str = "2020-02-02T10:00:00Z";
 
-/// The hub of all tests, started by the first that needs it.
+/// The hub of all tests, started by the first that needs it, and for one of
+/// them at a time.
 #[derive(Default)]
-pub struct SharedHub(Mutex<Option<Hub>>);
-
-/// The hub, for one test at a time.
-pub struct Turn<'a>(MutexGuard<'a, Option<Hub>>);
-
-impl std::ops::Deref for Turn<'_> {
-    type Target = Hub;
-
-    fn deref(&self) -> &Hub {
-        self.0.as_ref().expect("the hub was started")
-    }
+pub struct SharedHub {
+    hub: OnceLock<Result<Hub, String>>,
+    turn: Mutex<()>,
 }
 
 impl SharedHub {
-    /// The hub with nothing in it but the usual fleet.
-    pub fn fresh(&self) -> Result<Turn<'_>, String> {
-        let mut hub = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Gives a test the hub with nothing in it but the usual fleet.
+    pub fn lend(&self, test: fn(&Hub) -> Result<()>) -> Result<(), String> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let told = |error: anyhow::Error| format!("{error:#}");
-        if hub.is_none() {
-            *hub = Some(Hub::start().map_err(told)?);
-        }
-        let turn = Turn(hub);
-        turn.reset().map_err(told)?;
-        Ok(turn)
+        let hub = self.hub.get_or_init(|| Hub::start().map_err(told));
+        let hub = hub.as_ref().map_err(Clone::clone)?;
+        hub.reset().map_err(told)?;
+        test(hub).map_err(told)
     }
 }
 

@@ -26,8 +26,5 @@ fn main() -> ExitCode {
 /// A test that is given the hub, with nothing in it but the usual fleet.
 fn trial(hub: &Arc<SharedHub>, name: &str, test: fn(&Hub) -> Result<()>) -> Trial {
     let hub = Arc::clone(hub);
-    Trial::test(name, move || {
-        let hub = hub.fresh()?;
-        test(&hub).map_err(|error| format!("{error:#}").into())
-    })
+    Trial::test(name, move || hub.lend(test).map_err(Into::into))
 }
