@@ -7,6 +7,7 @@
 //! [`leader`], without which [`transport`] lets no write pass.
 
 pub mod act;
+mod again;
 pub mod clock;
 pub mod convert;
 pub mod declared;

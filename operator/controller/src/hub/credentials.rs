@@ -1,7 +1,7 @@
 //! Credentials of members: the one Secret that each MemberCluster names.
 
 use super::entries::ClusterEntry;
-use crate::{dirty::Dirty, members::Members};
+use crate::{again, dirty::Dirty, members::Members};
 use flambeau_crds::{MemberClusterSpec, cluster::SecretKeyReference};
 use flambeau_planner::model::Name;
 use futures::{StreamExt, pin_mut};
@@ -103,7 +103,7 @@ async fn watch(client: Client, members: Members, dirty: Dirty, mut member: Follo
     let reference = &member.spec.kubeconfig_secret.clone();
     let api: Api<Secret> = Api::namespaced(client, &reference.namespace);
     let only = watcher::Config::default().fields(&format!("metadata.name={}", reference.name));
-    let stream = watcher(api, only).default_backoff();
+    let stream = watcher(api, only).backoff(again::soon());
     pin_mut!(stream);
     let mut listed = None;
     // Once the Secret was read, its last known contents stand.

@@ -5,7 +5,7 @@ use super::{
     missing::Missing,
     table::Table,
 };
-use crate::dirty::Dirty;
+use crate::{again, dirty::Dirty};
 use futures::{StreamExt, pin_mut};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -32,7 +32,7 @@ pub async fn watch<E: Entry>(
     let kind = E::Object::kind(&());
     let api: Api<DeserializeGuard<E::Object>> = Api::all(client);
     let pages = watcher::Config::default().page_size(PAGE);
-    let stream = watcher(api, pages).default_backoff();
+    let stream = watcher(api, pages).backoff(again::soon());
     pin_mut!(stream);
     let mut seen = BTreeSet::new();
     while let Some(event) = stream.next().await {

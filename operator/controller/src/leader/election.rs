@@ -1,6 +1,7 @@
 //! The one task that takes, renews and releases the Lease.
 
 use super::{Leadership, LeaseSettings, leadership::since_boot, record::Record, record::Term};
+use crate::again;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -395,7 +396,7 @@ async fn asked(stop: &mut watch::Receiver<bool>) {
 fn changes(api: &Api<Lease>, name: &str) -> impl Stream<Item = Option<Lease>> + use<> {
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
     watcher(api.clone(), only)
-        .default_backoff()
+        .backoff(again::soon())
         .filter_map(async |event| match event {
             Ok(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) => Some(Some(lease)),
             Ok(watcher::Event::Delete(_)) => Some(None),
