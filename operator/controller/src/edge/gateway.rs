@@ -3,14 +3,15 @@
 //! whose EndpointSlices mirror the application's endpoints on that cluster.
 
 use super::{
-    Edge, EdgeError, EndpointAddress,
+    Edge, EdgeError, EndpointAddress, Reading,
     objects::{self, GatewayName, MANAGED_BY_LABEL},
-    poller::{Poller, Reading},
+    poller::Poller,
     route::{self, HttpRoute},
     seen::{self, Seen},
     store::{EdgeKind, Store},
 };
 use crate::{
+    again,
     declared::{Declared, DeclaredTraffic},
     dirty::Dirty,
 };
@@ -437,7 +438,7 @@ async fn follow<K>(
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let config = watcher::Config::default().labels(&selector);
-    let mut events = pin!(watcher(api, config).default_backoff());
+    let mut events = pin!(watcher(api, config).backoff(again::soon()));
     while let Some(event) = events.next().await {
         let changed = match event {
             Ok(watcher::Event::Init) => {

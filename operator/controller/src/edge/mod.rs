@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod gateway;
+mod ledger;
 mod objects;
 mod poller;
 mod route;
@@ -16,8 +17,8 @@ mod store;
 
 pub use endpoint::EndpointAddress;
 pub use gateway::{EdgeSettings, GatewayEdge};
+pub use ledger::Reading;
 pub use objects::backend_name;
-pub use poller::Reading;
 pub use stats::Totals;
 
 use crate::declared::Declared;

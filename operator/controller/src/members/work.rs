@@ -3,13 +3,13 @@
 use super::error::MemberError;
 use crate::dirty::Dirty;
 use flambeau_planner::model::ApplicationKey;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 /// How long the second attempt waits; doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often in a row an object is put right before that is slowed down.
 const FREE_CORRECTIONS: u32 = 3;
 /// How long after the last correction the count starts anew.
-const CORRECTIONS_FORGOTTEN: SignedDuration = SignedDuration::from_mins(5);
+const CORRECTIONS_FORGOTTEN: Duration = Duration::from_mins(5);
 
 /// Work on one member, by application.
 #[derive(Default)]
@@ -32,8 +32,9 @@ struct Work {
     what: u64,
     failures: u32,
     corrections: u32,
-    corrected: Option<Timestamp>,
-    until: Option<Timestamp>,
+    corrected: Option<Instant>,
+    /// When the next attempt is due: to measure, and to tell.
+    until: Option<(Instant, Timestamp)>,
     message: String,
     /// The member said no, rather than nothing.
     refused: bool,
@@ -85,7 +86,8 @@ impl Works {
             return Err(MemberError::UnderWay);
         }
         if work.what == what {
-            if let Some(until) = work.until.filter(|until| *until > Timestamp::now()) {
+            let waits = work.until.filter(|(due, _)| *due > Instant::now());
+            if let Some((_, until)) = waits {
                 return Err(MemberError::BackingOff {
                     until,
                     failures: work.failures,
@@ -147,10 +149,10 @@ impl Turn<'_> {
         work.refused = false;
         work.until = None;
         work.alarm = None;
-        let now = Timestamp::now();
+        let now = Instant::now();
         if work
             .corrected
-            .is_some_and(|last| now.duration_since(last) > CORRECTIONS_FORGOTTEN)
+            .is_some_and(|last| now - last > CORRECTIONS_FORGOTTEN)
         {
             work.corrected = None;
             work.corrections = 0;
@@ -182,7 +184,8 @@ impl Turn<'_> {
 
 impl Work {
     fn wait(&mut self, pause: Duration, dirty: &Dirty) {
-        self.until = Timestamp::now().checked_add(pause).ok();
+        let told = Timestamp::now().checked_add(pause);
+        self.until = Some((Instant::now() + pause, told.unwrap_or(Timestamp::MAX)));
         let dirty = dirty.clone();
         self.alarm = Some(Alarm(tokio::spawn(async move {
             tokio::time::sleep(pause).await;
