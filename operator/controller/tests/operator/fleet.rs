@@ -1,5 +1,6 @@
 //! A hub, two members and the operator as a process of its own.
 
+use crate::link::Link;
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
     wait::{self, Probe},
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs::File,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command},
     time::Duration,
@@ -22,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Fleet {
     pub hub: ControlPlane,
     pub members: BTreeMap<&'static str, ControlPlane>,
+    links: BTreeMap<&'static str, Link>,
     folder: TempDir,
     operator: Option<Child>,
     port: u16,
@@ -40,25 +42,28 @@ impl Fleet {
                 )
             })
             .into();
+        let links = members
+            .iter()
+            .map(|(name, member)| (*name, Link::to(server(member))))
+            .collect();
         let mut fleet = Self {
             hub,
             members,
+            links,
             folder: tempfile::tempdir().unwrap(),
             operator: None,
             port: free_port(),
         };
-        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/generated");
-        fleet.hub(&["apply", "-f", &crds.display().to_string()]);
-        fleet.hub(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ]);
+        fleet.define();
         for (cluster, provider) in [("one", "east"), ("two", "west")] {
-            let kubeconfig = fleet.members[cluster].kubeconfig().display().to_string();
-            let from = format!("--from-file=kubeconfig={kubeconfig}");
+            let member = &fleet.members[cluster];
+            let direct = std::fs::read_to_string(member.kubeconfig()).unwrap();
+            let link = fleet.links[cluster].address;
+            let linked = direct.replace(&server(member).to_string(), &link.to_string());
+            assert_ne!(linked, direct);
+            let file = fleet.folder.path().join(cluster);
+            std::fs::write(&file, linked).unwrap();
+            let from = format!("--from-file=kubeconfig={}", file.display());
             fleet.hub(&[
                 "create",
                 "secret",
@@ -81,7 +86,43 @@ impl Fleet {
         fleet
     }
 
+    /// Tells the hub of Flambeau's kinds.
+    pub fn define(&self) {
+        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/generated");
+        self.hub(&["apply", "-f", &crds.display().to_string()]);
+        self.hub(&[
+            "wait",
+            "crd",
+            "--all",
+            "--for=condition=Established",
+            "--timeout=60s",
+        ]);
+    }
+
+    /// Cuts the link between the operator and a member.
+    pub fn cut(&self, member: &str) {
+        self.links[member].cut();
+    }
+
+    /// Mends the link to a member.
+    pub fn mend(&self, member: &str) {
+        self.links[member].mend();
+    }
+
     pub fn start_operator(&mut self) {
+        self.launch_operator();
+        self.until("the operator is ready", |fleet| {
+            fleet.readyz() == Some((200, "ok\n".to_owned()))
+        });
+    }
+
+    /// Status and text of what the operator says of its readiness.
+    pub fn readyz(&self) -> Option<(u16, String)> {
+        get_over_http(self.port, "/readyz")
+    }
+
+    /// Starts the operator and does not wait.
+    pub fn launch_operator(&mut self) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -99,13 +140,17 @@ impl Fleet {
                 "--retry-backoff-seconds",
                 "1",
             ])
+            // A process of the same name takes over at once: the one before is dead.
+            .args([
+                "--leader-election-namespace",
+                "default",
+                "--identity",
+                "only",
+            ])
             .stderr(log)
             .spawn()
             .unwrap();
         self.operator = Some(child);
-        self.until("the operator is ready", |_| {
-            get_over_http(self.port, "/readyz").is_some_and(|body| body == "ok\n")
-        });
     }
 
     /// As a crash would.
@@ -116,16 +161,35 @@ impl Fleet {
         }
     }
 
+    /// What the operator counts.
+    pub fn metrics(&self) -> String {
+        get_over_http(self.port, "/metrics").map_or_else(String::new, |(_, body)| body)
+    }
+
     /// Waits until a running operator has seen every member and thought about
     /// it.
     pub fn thought(&self) {
-        let metrics = || get_over_http(self.port, "/metrics").unwrap_or_default();
-        self.until("every member is reachable", |_| {
-            let text = metrics();
+        self.until("every member is reachable", |fleet| {
+            let text = fleet.metrics();
             ["one", "two"]
                 .iter()
                 .all(|name| text.contains(&format!("member_reachable{{cluster=\"{name}\"}} 1")))
         });
+        self.thought_once_more();
+    }
+
+    /// Waits until a running operator has seen a member and thought about it.
+    pub fn thought_on(&self, member: &str) {
+        let reachable = format!("member_reachable{{cluster=\"{member}\"}} 1");
+        self.until(&format!("{member} is reachable"), |fleet| {
+            fleet.metrics().contains(&reachable)
+        });
+        self.thought_once_more();
+    }
+
+    /// Waits until a running operator has made one more pass.
+    pub fn thought_once_more(&self) {
+        let metrics = || self.metrics();
         let passes = |text: &str| -> u64 {
             let line = text
                 .lines()
@@ -139,7 +203,7 @@ impl Fleet {
             "annotate",
             "--overwrite",
             "membercluster",
-            "one",
+            "two",
             &format!("test/passes={before}"),
         ]);
         self.until("another pass was made", |_| passes(&metrics()) > before);
@@ -277,8 +341,16 @@ fn free_port() -> u16 {
         .port()
 }
 
-/// One GET over loopback; nothing when nobody answers.
-fn get_over_http(port: u16, path: &str) -> Option<String> {
+/// Where a control plane listens.
+fn server(member: &ControlPlane) -> SocketAddr {
+    let kubeconfig = std::fs::read_to_string(member.kubeconfig()).unwrap();
+    let (_, rest) = kubeconfig.split_once("https://").unwrap();
+    let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.' && letter != ':');
+    rest[..end.unwrap_or(rest.len())].parse().unwrap()
+}
+
+/// One GET over loopback: status and body; nothing when nobody answers.
+fn get_over_http(port: u16, path: &str) -> Option<(u16, String)> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -286,5 +358,6 @@ fn get_over_http(port: u16, path: &str) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.contains(" 200 ").then(|| body.to_owned())
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
 }

@@ -6,8 +6,12 @@
     reason = "a test ends with what goes wrong"
 )]
 
+mod failover;
 mod fleet;
+mod leftovers;
+mod link;
 mod moves;
+mod windows;
 
 use fleet::{Fleet, application, condition, provider_facts, refuse};
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-fn request(name: &str, application: &str, from: &str, to: &str) -> Value {
+pub fn request(name: &str, application: &str, from: &str, to: &str) -> Value {
     json!({
         "apiVersion": "flambeau.dev/v1alpha1", "kind": "Migration", "metadata": {"name": name, "namespace": "default"},
         "spec": {"application": application, "type": "Relocate", "from": from, "to": to,
@@ -15,7 +15,7 @@ fn request(name: &str, application: &str, from: &str, to: &str) -> Value {
 }
 
 /// Waits for the end of a move, and returns how it ended and why.
-fn outcome(fleet: &Fleet, name: &str) -> (String, String) {
+pub fn outcome(fleet: &Fleet, name: &str) -> (String, String) {
     let what = format!("migration/{name}");
     fleet.until(&format!("{name} is over"), |fleet| {
         fleet.get(&what)["status"]["outcome"].is_string()
@@ -73,7 +73,7 @@ fn a_person_may_move_an_application_but_not_beyond_the_law() {
 }
 
 #[test]
-fn a_move_deleted_by_hand_leaves_one_copy() {
+fn a_move_deleted_by_hand_is_walked_back_first() {
     let _alone = alone();
     let fleet = Fleet::start();
     let mut slow = application("badges");
@@ -84,11 +84,15 @@ fn a_move_deleted_by_hand_leaves_one_copy() {
     fleet.until("the application is recorded at the target", |fleet| {
         active(&fleet.get("gapp/badges")) == Some("two")
     });
-    fleet.hub(&["delete", "migration", "away"]);
+    fleet.hub(&["delete", "migration", "away", "--timeout=60s"]);
     fleet.condition("gapp/badges", "Reconciling", "False");
-    assert_eq!(active(&fleet.get("gapp/badges")), Some("two"));
-    assert_eq!(fleet.configmaps("one"), "");
-    assert_eq!(fleet.configmaps("two"), "configmap/badges");
+    assert_eq!(active(&fleet.get("gapp/badges")), Some("one"));
+    assert_eq!(fleet.configmaps("one"), "configmap/badges");
+    assert_eq!(fleet.configmaps("two"), "");
+    fleet.apply(&request("again", "badges", "one", "two"));
+    fleet.until("another move is under way", |fleet| {
+        active(&fleet.get("gapp/badges")) == Some("two")
+    });
 }
 
 #[test]
@@ -132,6 +136,12 @@ fn a_dead_cluster_that_an_application_has_left_may_be_removed() {
     assert_eq!(outcome(&fleet, "away").0, "Completed");
     fleet.condition("membercluster/one", "Ready", "False");
     fleet.hub(&["delete", "membercluster", "one", "--timeout=60s"]);
+    // Whoever takes it out of the fleet takes its contents upon themselves.
+    fleet.condition("gapp/badges", "Reconciling", "False");
+    fleet.until("an event tells what is left behind", |fleet| {
+        let events = fleet.hub(&["get", "events", "--field-selector=reason=LeftBehind"]);
+        events.contains("cluster one was taken out")
+    });
     fleet.hub(&["delete", "gapp", "badges", "--timeout=60s"]);
     assert_eq!(fleet.configmaps("two"), "");
 }

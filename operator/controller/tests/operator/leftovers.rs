@@ -1,0 +1,96 @@
+//! What must not be left on members.
+
+use crate::{
+    active, alone,
+    fleet::{Fleet, application, refuse},
+};
+
+/// Objects of the test that are left on a member, beyond ConfigMaps.
+fn secrets(fleet: &Fleet, member: &str) -> String {
+    let only = [
+        "get",
+        "secrets",
+        "-l",
+        "flambeau.dev/application",
+        "-o",
+        "name",
+    ];
+    fleet.member(member, &only).trim().to_owned()
+}
+
+#[test]
+fn a_kind_that_went_out_of_use_while_nobody_looked_is_erased() {
+    let _alone = alone();
+    let mut fleet = Fleet::start();
+    let mut badges = application("badges");
+    fleet.apply(&badges);
+    fleet.condition("gapp/badges", "Ready", "True");
+    assert_eq!(secrets(&fleet, "one"), "secret/badges");
+    fleet.kill_operator();
+    badges["spec"]["resources"].as_array_mut().unwrap().pop();
+    fleet.apply(&badges);
+    fleet.start_operator();
+    fleet.until("the Secret is erased", |fleet| {
+        secrets(fleet, "one").is_empty()
+    });
+    assert_eq!(fleet.configmaps("one"), "configmap/badges");
+}
+
+#[test]
+fn a_kind_that_went_out_of_use_while_its_cluster_was_away_is_erased() {
+    let _alone = alone();
+    let mut fleet = Fleet::start();
+    let mut badges = application("badges");
+    fleet.apply(&badges);
+    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.cut("one");
+    fleet.until("it serves elsewhere", |fleet| {
+        active(&fleet.get("gapp/badges")) == Some("two")
+    });
+    badges["spec"]["resources"].as_array_mut().unwrap().pop();
+    fleet.apply(&badges);
+    fleet.until("the Secret is erased where it serves", |fleet| {
+        secrets(fleet, "two").is_empty()
+    });
+    fleet.kill_operator();
+    fleet.start_operator();
+    fleet.mend("one");
+    fleet.until("nothing is left where it was", |fleet| {
+        fleet.configmaps("one").is_empty() && secrets(fleet, "one").is_empty()
+    });
+    fleet.condition("gapp/badges", "Reconciling", "False");
+    let kinds = fleet.get("gapp/badges")["status"]["kinds"].to_string();
+    assert!(
+        kinds.contains("Secret"),
+        "as long as a copy is anywhere: {kinds}"
+    );
+}
+
+#[test]
+fn an_application_created_again_is_not_confused_with_what_is_left_of_the_first() {
+    let _alone = alone();
+    let fleet = Fleet::start();
+    let mut badges = application("badges");
+    fleet.apply(&badges);
+    fleet.condition("gapp/badges", "Ready", "True");
+    // Twice moved: the copy on cluster one has epoch 3.
+    for (law, target) in [("east", "two"), ("west", "one")] {
+        fleet.apply(&refuse("law", &[law]));
+        fleet.until("it moves", |fleet| {
+            active(&fleet.get("gapp/badges")) == Some(target)
+        });
+        fleet.condition("gapp/badges", "Reconciling", "False");
+    }
+    fleet.cut("one");
+    // Its only lawful place does not answer.
+    fleet.hub(&["delete", "gapp", "badges", "--timeout=60s"]);
+    badges["spec"]["resources"][0]["data"]["key"] = "another".into();
+    fleet.apply(&badges);
+    fleet.condition("gapp/badges", "Stalled", "True");
+    fleet.mend("one");
+    let (reason, _) = fleet.condition("gapp/badges", "Ready", "True");
+    assert_eq!(reason, "Serving");
+    let value = ["get", "configmap", "badges", "-o", "jsonpath={.data.key}"];
+    assert_eq!(fleet.member("one", &value), "another");
+    assert_eq!(fleet.get("gapp/badges")["status"]["epoch"], 1);
+}
