@@ -1,7 +1,8 @@
 //! What is made, and how a wait for it ends.
 
 use crate::{
-    hub::{Hub, SharedHub, lost, name, progress, serving, step},
+    hub::{Hub, SharedHub},
+    objects::{lost, name, progress, serving, step},
     trial,
 };
 use anyhow::{Context, Result, ensure};

@@ -1,29 +1,29 @@
 //! A hub with a small fleet, and the plugin.
 
-use anyhow::{Context, Result, bail, ensure};
+use crate::objects::{application, cluster, healthy, name, provider, serving};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
     wait::{self, Probe},
 };
+use nix::pty::{Winsize, openpty};
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
+    thread::JoinHandle,
     time::Duration,
 };
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// When everything in the fleet was last seen to be as it is.
-pub const THEN: &str = "2020-02-02T10:00:00Z";
 
 /// The hub of all tests, started by the first that needs it, and for one of
 /// them at a time.
@@ -209,6 +209,39 @@ impl Hub {
         })
     }
 
+    /// Starts the plugin on a terminal of 100 columns and 30 rows.
+    pub fn begin_on_terminal(&self, line: &str) -> Result<OnTerminal> {
+        let size = Winsize {
+            ws_row: 30,
+            ws_col: 100,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let terminal = openpty(Some(&size), None)?;
+        let child = self
+            .command(line)
+            .env("TERM", "xterm-256color")
+            .env_remove("NO_COLOR")
+            .stdout(Stdio::from(terminal.slave))
+            .spawn()?;
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let screen = Arc::clone(&shown);
+        let mut master = fs::File::from(terminal.master);
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // The terminal answers with an error when its last user is gone.
+            while let Ok(read @ 1..) = master.read(&mut buffer) {
+                let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
+                screen.extend_from_slice(&buffer[..read]);
+            }
+        });
+        Ok(OnTerminal {
+            child,
+            shown,
+            reader,
+        })
+    }
+
     /// Waits for a Migration to be made, and says its name.
     pub fn made(&self) -> Result<String> {
         wait::until("a Migration", PATIENCE, || {
@@ -272,162 +305,38 @@ impl Running {
     }
 }
 
-/// The name of an object.
-pub fn name(object: &Value) -> String {
-    object["metadata"]["name"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
+/// The plugin while it runs on a terminal.
+pub struct OnTerminal {
+    child: Child,
+    shown: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
-fn object(kind: &str, name: &str, rest: Value) -> Value {
-    let mut object = json!({
-        "apiVersion": "flambeau.dev/v1alpha1", "kind": kind, "metadata": {"name": name},
-    });
-    for (field, value) in rest.as_object().into_iter().flatten() {
-        object[field] = value.clone();
+impl OnTerminal {
+    fn all(&self) -> String {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&shown).into_owned()
     }
-    object
-}
 
-/// An object of a namespaced kind.
-pub fn namespaced(kind: &str, name: &str, rest: Value) -> Value {
-    let mut object = object(kind, name, rest);
-    object["metadata"]["namespace"] = json!("games");
-    object
-}
-
-fn provider(name: &str) -> Value {
-    object(
-        "CloudProvider",
-        name,
-        json!({"spec": {
-            "legalEntity": name, "registeredOffice": "FR", "headquarters": "FR",
-            "ownership": {"chain": "Complete"},
-        }}),
-    )
-}
-
-/// A cluster of the provider of the same name.
-pub fn cluster(name: &str) -> Value {
-    object(
-        "MemberCluster",
-        name,
-        json!({"spec": {
-            "provider": name, "residency": "FR",
-            "kubeconfigSecret": {"namespace": "flambeau-system", "name": name},
-        }}),
-    )
-}
-
-fn healthy(name: &str) -> Value {
-    object(
-        "MemberCluster",
-        name,
-        json!({"status": {
-            "health": "Healthy", "applications": 0, "nodes": 2, "nodesReady": 2,
-            "conditions": [condition("Ready", "True", "ClusterReachable", "")],
-        }}),
-    )
-}
-
-/// A cluster that is lost since long ago.
-pub fn lost(name: &str) -> Value {
-    object(
-        "MemberCluster",
-        name,
-        json!({"status": {
-            "health": "Lost", "applications": 0, "unreachableSince": THEN,
-            "conditions": [condition("Ready", "False", "ClusterLost", "no answer comes")],
-        }}),
-    )
-}
-
-/// An application whose one Deployment requests one processor.
-pub fn application(name: &str) -> Value {
-    namespaced(
-        "GamesApplication",
-        name,
-        json!({"spec": {
-            "sensitivity": "Personal", "criticality": "Important",
-            "objectives": {"recoveryTimeSeconds": 15},
-            "resources": [{
-                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
-                "spec": {
-                    "selector": {"matchLabels": {"app": name}},
-                    "template": {
-                        "metadata": {"labels": {"app": name}},
-                        "spec": {"containers": [{
-                            "name": "main", "image": "none",
-                            "resources": {"requests": {"cpu": "1", "memory": "1Gi"}},
-                        }]},
-                    },
-                },
-            }],
-        }}),
-    )
-}
-
-/// A condition since long ago.
-pub fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
-    json!({
-        "type": type_, "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": THEN,
-    })
-}
-
-/// An application that serves where the law allows.
-pub fn serving(name: &str, cluster: &str) -> Value {
-    namespaced(
-        "GamesApplication",
-        name,
-        json!({"status": {
-            "epoch": 1, "migrations": 0, "cluster": cluster,
-            "placements": [{"cluster": cluster, "role": "Active", "epoch": 1, "since": THEN_MICRO}],
-            "conditions": [
-                condition("Ready", "True", "Serving", &format!("every workload on {cluster} is ready")),
-                condition("Lawful", "True", "NotGoverned", ""),
-                condition("Stalled", "False", "Settled", ""),
-            ],
-        }}),
-    )
-}
-
-/// [`THEN`] with microseconds.
-pub const THEN_MICRO: &str = "2020-02-02T10:00:00.000000Z";
-
-/// A policy that refuses a provider.
-pub fn refusing(provider: &str) -> Value {
-    object(
-        "SovereigntyPolicy",
-        "no-way",
-        json!({"spec": {
-            "sensitivities": ["Personal"], "refusedProviders": [provider],
-        }}),
-    )
-}
-
-/// A window that is open.
-pub fn freeze() -> Value {
-    object(
-        "Freeze",
-        "ceremony",
-        json!({"spec": {
-            "from": "2020-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z", "reason": "opening ceremony",
-        }}),
-    )
-}
-
-/// How far a Migration is.
-pub fn progress(name: &str, status: Value) -> Value {
-    namespaced("Migration", name, json!({ "status": status }))
-}
-
-/// A step that is over, or under way.
-pub fn step(name: &str, over: bool) -> Value {
-    let mut step = json!({"name": name, "startTime": THEN_MICRO});
-    if over {
-        step["endTime"] = json!("2020-02-02T10:00:02.500000Z");
+    /// Waits until this text was shown.
+    pub fn shows(&self, text: &str) -> Result<()> {
+        wait::until(text, PATIENCE, || {
+            let all = self.all();
+            Ok(if all.contains(text) {
+                Probe::Done(())
+            } else {
+                Probe::Pending(all)
+            })
+        })
     }
-    step
+
+    /// Ends it as Ctrl-C does, and says everything that was shown.
+    pub fn ends(mut self) -> Result<String> {
+        let id = self.child.id().to_string();
+        ensure!(Command::new("kill").args(["-INT", &id]).status()?.success());
+        ensure!(self.child.wait()?.success());
+        let reader = std::mem::replace(&mut self.reader, std::thread::spawn(|| ()));
+        reader.join().map_err(|_| anyhow!("the reader failed"))?;
+        Ok(self.all())
+    }
 }

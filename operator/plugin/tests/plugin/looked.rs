@@ -1,10 +1,8 @@
 //! What is shown of what is there.
 
 use crate::{
-    hub::{
-        Hub, SharedHub, condition, freeze, lost, name, namespaced, progress, refusing, serving,
-        step,
-    },
+    hub::{Hub, SharedHub},
+    objects::{condition, freeze, lost, name, namespaced, progress, refusing, serving, step},
     trial,
 };
 use anyhow::{Result, ensure};
@@ -18,6 +16,7 @@ pub fn trials(hub: &Arc<SharedHub>) -> Vec<Trial> {
         trial(hub, "looked::at_what_is_stuck", at_what_is_stuck),
         trial(hub, "looked::at_a_move", at_a_move),
         trial(hub, "looked::for_a_while", for_a_while),
+        trial(hub, "looked::on_a_terminal", on_a_terminal),
         trial(hub, "looked::at_what_would_be", at_what_would_be),
         trial(hub, "looked::at_the_past", at_the_past),
         trial(hub, "looked::for_a_word", for_a_word),
@@ -196,6 +195,32 @@ fn for_a_while(hub: &Hub) -> Result<()> {
         "what did not change was said again:\n{}",
         answer.out
     );
+    Ok(())
+}
+
+/// On a terminal, frames cover each other: nothing is cleared before it is
+/// drawn, and the terminal is given back as it was, with the last frame on it.
+fn on_a_terminal(hub: &Hub) -> Result<()> {
+    let terminal = hub.begin_on_terminal("status -w")?;
+    terminal.shows("2 serving")?;
+    hub.expect(0, "relocate badges --to ovh")?;
+    let move_ = name(&hub.migrations()?[0]);
+    hub.report(&[shifting(&move_)])?;
+    terminal.shows("alibaba 75 %, ovh 25 %")?;
+    let shown = terminal.ends()?;
+    ensure!(shown.starts_with("\x1b[?1049h\x1b[?25l"), "{shown:?}");
+    ensure!(!shown.contains("\x1b[2J"), "the screen was cleared");
+    let frames = shown.matches("\x1b[?2026h\x1b[H").count();
+    ensure!(
+        frames >= 2 && frames == shown.matches("\x1b[J\x1b[?2026l").count(),
+        "{shown:?}"
+    );
+    let (_, rest) = shown.split_once("\x1b[?25h\x1b[?1049l").unwrap_or_default();
+    ensure!(
+        rest.contains("alibaba 75 %, ovh 25 %"),
+        "the last frame does not stay: {rest:?}"
+    );
+    ensure!(rest.contains("\x1b[32m"), "no colours: {rest:?}");
     Ok(())
 }
 

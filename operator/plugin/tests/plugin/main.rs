@@ -4,6 +4,7 @@
 mod asked;
 mod hub;
 mod looked;
+mod objects;
 mod refused;
 mod steered;
 

@@ -2,7 +2,8 @@
 //! rule.
 
 use crate::{
-    hub::{Hub, SharedHub, cluster, freeze, lost, namespaced, refusing},
+    hub::{Hub, SharedHub},
+    objects::{cluster, freeze, lost, namespaced, refusing},
     trial,
 };
 use anyhow::{Result, ensure};
@@ -223,7 +224,7 @@ fn unknown_names(hub: &Hub) -> Result<()> {
             "GamesApplication",
             "tickets",
             json!({
-                "spec": crate::hub::application("tickets")["spec"],
+                "spec": crate::objects::application("tickets")["spec"],
             }),
         );
         elsewhere["metadata"]["namespace"] = json!("default");

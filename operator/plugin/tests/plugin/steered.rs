@@ -1,7 +1,8 @@
 //! Pause, resume, abort, cordon, uncordon.
 
 use crate::{
-    hub::{Hub, SharedHub, name, progress, step},
+    hub::{Hub, SharedHub},
+    objects::{name, progress, step},
     trial,
 };
 use anyhow::{Result, ensure};
