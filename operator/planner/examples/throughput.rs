@@ -29,6 +29,7 @@ fn main() {
         ("placing", fleet(false, false)),
         ("moving", fleet(true, true)),
         ("steady", fleet(true, false)),
+        ("losing", lose(fleet(true, false))),
     ];
     let json = std::env::args().any(|argument| argument == "--json");
     let mut lines = Vec::new();
@@ -99,6 +100,14 @@ fn fleet(placed: bool, forbidden: bool) -> Snapshot {
     snapshot.applications = (0..APPLICATIONS)
         .map(|index| application(index, placed))
         .collect();
+    snapshot
+}
+
+/// A tenth of the applications loses its cluster.
+fn lose(mut snapshot: Snapshot) -> Snapshot {
+    if let Some(cluster) = snapshot.clusters.get_mut("cluster-000") {
+        Arc::make_mut(cluster).reach = Reach::Unreachable { since: NOW };
+    }
     snapshot
 }
 

@@ -80,7 +80,10 @@ impl<'a> Chooser<'a, '_> {
             };
         }
         let Some(active) = application.record.active() else {
-            return self.place(application);
+            return Need {
+                standby: standby::lawful_or_nowhere(self, application),
+                ..self.place(application)
+            };
         };
         let need = self.stay_or_leave(application, active);
         let stays = matches!(

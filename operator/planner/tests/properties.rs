@@ -306,6 +306,19 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 .collect(),
             settings: Settings::default(),
         })
+        .prop_map(|mut snapshot| {
+            // What one application says there is true of its cluster.
+            for application in &snapshot.applications {
+                for (name, copy) in &application.copies {
+                    if copy.service == Service::Answers
+                        && let Some(cluster) = snapshot.clusters.get_mut(name)
+                    {
+                        Arc::make_mut(cluster).services_answer = true;
+                    }
+                }
+            }
+            snapshot
+        })
 }
 
 fn named(policies: Vec<Policy>) -> BTreeMap<Name, Arc<Policy>> {

@@ -2,14 +2,19 @@ use crate::{
     Reason,
     fleet::{Decision, Motive},
     model::{
-        ApplicationRecord, Evacuation, Freeze, MoveType, Name, Placement, Reach, Resources, Role,
-        Service, Snapshot, Trigger,
+        ApplicationRecord, Evacuation, Freeze, MigrationRecord, MoveType, Name, Placement, Reach,
+        Resources, Role, Service, Snapshot, Step, StepRecord, Trigger,
     },
     plan,
-    testing::{NOW, apply, change_cluster, change_spec, fleet, forbid, later, running},
+    testing::{
+        NOW, apply, change_cluster, change_spec, fleet, forbid, later, migration, running, serving,
+    },
 };
 use jiff::SignedDuration;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 fn lose(snapshot: &mut Snapshot, cluster: &str) {
     change_cluster(snapshot, cluster, |cluster| {
@@ -137,6 +142,160 @@ fn critical_applications_fail_over_first() {
     let plan = plan(&snapshot, later(20));
     let moves = |index: usize| matches!(plan.applications[index].decision, Decision::Move { .. });
     assert!(moves(1) && !moves(0));
+}
+
+/// A failover of `web` from atos to ovh, at a step.
+fn failing_over(snapshot: &mut Snapshot, step: Step, percent: u8) {
+    let mut open = migration("web-1", "atos", "ovh");
+    (open.move_type, open.trigger) = (MoveType::Failover, Trigger::Loss);
+    let began = |step| StepRecord {
+        step,
+        start: NOW,
+        end: None,
+        verdicts: Vec::new(),
+    };
+    open.record = Arc::new(MigrationRecord {
+        epoch: 2,
+        step: Some(step),
+        percent,
+        stage_since: (percent > 0).then_some(NOW),
+        steps: vec![began(Step::Prepare), began(step)],
+        ..MigrationRecord::default()
+    });
+    let web = &mut snapshot.applications[0];
+    let mut record = (*web.record).clone();
+    record.migrations = 1;
+    record.placements.push(Placement {
+        cluster: "ovh".into(),
+        role: Role::Target,
+        epoch: 2,
+        since: NOW,
+    });
+    web.record = Arc::new(record);
+    web.copies.insert("ovh".into(), serving());
+    web.edge.weights = BTreeMap::from([("atos".into(), 100 - percent), ("ovh".into(), percent)]);
+    web.migrations.push(open);
+}
+
+fn next_step(snapshot: &Snapshot) -> MigrationRecord {
+    let (_, record) = plan(snapshot, later(20))
+        .applications
+        .remove(0)
+        .migrations
+        .remove(0);
+    record
+}
+
+#[test]
+fn requests_that_went_over_stay_with_a_target_that_serves() {
+    let mut snapshot = three();
+    failing_over(&mut snapshot, Step::Ready, 100);
+    // The source answers again, also for a failover that did not get to Shift.
+    let record = next_step(&snapshot);
+    assert_eq!((record.step, record.percent), (Some(Step::Sync), 100));
+    snapshot.applications[0].migrations[0].abort = true;
+    let mut record = next_step(&snapshot);
+    assert_eq!((record.step, record.percent), (Some(Step::Abort), 0));
+    // Back at the source, but requests may be open at the target.
+    record
+        .steps
+        .iter_mut()
+        .for_each(|step| step.start = later(20));
+    snapshot.applications[0].migrations[0].record = Arc::new(record);
+    snapshot.applications[0].edge.weights =
+        BTreeMap::from([("atos".into(), 100), ("ovh".into(), 0)]);
+    let record = next_step(&snapshot);
+    assert_eq!(record.step, Some(Step::Abort));
+    let verdicts = &record.steps.last().expect("a step").verdicts;
+    assert_eq!(verdicts[0].reason, Reason::SourceBusy);
+}
+
+#[test]
+fn an_abort_never_takes_requests_back_to_a_lost_cluster() {
+    let mut snapshot = three();
+    failing_over(&mut snapshot, Step::Shift, 100);
+    snapshot.applications[0].migrations[0].abort = true;
+    lose(&mut snapshot, "atos");
+    assert_eq!(
+        next_step(&snapshot).step,
+        Some(Step::Soak),
+        "only the target serves"
+    );
+    let copy = snapshot.applications[0]
+        .copies
+        .get_mut("ovh")
+        .expect("a copy");
+    copy.service = Service::Silent { since: NOW };
+    assert_eq!(
+        next_step(&snapshot).step,
+        Some(Step::Abort),
+        "neither serves"
+    );
+}
+
+#[test]
+fn a_source_that_comes_and_goes_ends_one_failover_and_not_the_next() {
+    let mut snapshot = three();
+    failing_over(&mut snapshot, Step::Ready, 0);
+    snapshot.applications[0]
+        .copies
+        .get_mut("ovh")
+        .expect("a copy")
+        .endpoints = 0;
+    let record = next_step(&snapshot);
+    assert_eq!(
+        record.abort_reason.as_ref().map(|(reason, _)| *reason),
+        Some(Reason::SourceRecovered)
+    );
+    snapshot.applications[0].migrations[0].record = Arc::new(record);
+    let planned = plan(&snapshot, later(20)).applications.remove(0).record;
+    let avoided: Vec<&str> = planned
+        .failed_targets
+        .iter()
+        .map(|one| &*one.cluster)
+        .collect();
+    assert_eq!(avoided, ["atos"]);
+    let mut again = three();
+    failing_over(&mut again, Step::Ready, 0);
+    again.applications[0]
+        .copies
+        .get_mut("ovh")
+        .expect("a copy")
+        .endpoints = 0;
+    again.applications[0].migrations[0].name = "web-2".into();
+    let mut record = (*again.applications[0].record).clone();
+    record.failed_targets = planned.failed_targets;
+    again.applications[0].record = Arc::new(record);
+    assert_eq!(next_step(&again).step, Some(Step::Ready));
+}
+
+#[test]
+fn a_failback_leads_home_and_a_move_from_nowhere_ends() {
+    let mut snapshot = three();
+    let mut back = migration("back", "atos", "ovh");
+    (back.move_type, back.trigger) = (MoveType::Failback, Trigger::Request);
+    back.record = Arc::new(MigrationRecord {
+        step: Some(Step::Preflight),
+        ..MigrationRecord::default()
+    });
+    let mut nowhere = back.clone();
+    snapshot.applications[0].migrations.push(back);
+    let why = |snapshot: &Snapshot| next_step(snapshot).abort_reason.map(|(reason, _)| reason);
+    assert_eq!(why(&snapshot), Some(Reason::NotFailedOver));
+    (nowhere.from, nowhere.to) = ("nowhere".into(), "atos".into());
+    nowhere.move_type = MoveType::Relocate;
+    snapshot.applications[0].migrations = vec![nowhere];
+    assert_eq!(why(&snapshot), Some(Reason::SourceMismatch));
+}
+
+#[test]
+fn a_failover_does_not_wait_for_a_cluster_that_nobody_has_seen_yet() {
+    let mut snapshot = three();
+    change_cluster(&mut snapshot, "alibaba", |cluster| {
+        cluster.reach = Reach::NotObserved
+    });
+    lose(&mut snapshot, "atos");
+    assert!(matches!(decision(&snapshot), Decision::Move { to, .. } if &*to == "ovh"));
 }
 
 #[test]

@@ -359,10 +359,9 @@ pub fn weights(
         .map(|one| &one.cluster)
         .into_iter()
         .collect();
-    if let Some(open) = application.current_move() {
-        if open.record.reached(Step::Prepare) {
-            meant.extend([&open.from, &open.to]);
-        }
+    let open = application.current_move();
+    if let Some(open) = open.filter(|open| open.record.reached(Step::Prepare)) {
+        meant.extend([&open.from, &open.to]);
     }
     for (cluster, weight) in new {
         if *weight > old(cluster) && !meant.contains(&cluster) {
