@@ -87,7 +87,8 @@ fn go_on(context: &Context<'_>, record: &mut MigrationRecord, step: Step, curren
     let waits = verdicts
         .iter()
         .any(|verdict| verdict.outcome == GateOutcome::Wait);
-    let may_pass = !waits && !(context.migration.pause && may_walk_back(step));
+    let paused = context.migration.pause && may_walk_back(step);
+    let may_pass = !waits && !paused;
     match objection.filter(|_| may_walk_back(step)) {
         Some((reason, message)) => {
             let back = gates::way_back(context);

@@ -126,11 +126,11 @@ impl<'a> Chooser<'a, '_> {
                     hurry: true,
                     ..Bounds::default()
                 };
-                return Leaving::Yes(Motive::Loss(loss), bounds);
+                Leaving::Yes(Motive::Loss(loss), bounds)
             }
             // A planned move may still leave a cluster that answers.
             (_, Some((reason, message))) if !snapshot.reaches(&active.cluster) => {
-                return Leaving::Held(Decision::Stalled { reason, message });
+                Leaving::Held(Decision::Stalled { reason, message })
             }
             (_, held) => self.planned(application, active).unwrap_or_else(|| {
                 held.map_or(Leaving::No, |(reason, message)| {

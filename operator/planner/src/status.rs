@@ -323,7 +323,8 @@ fn backoff(settings: &Settings, attempts: u32) -> SignedDuration {
         .min(settings.retry_backoff_limit)
 }
 
-/// A copy leaves the record only when it is positively known to be gone.
+/// A copy leaves the record only when it is positively known to be gone, or its
+/// cluster is not part of the fleet any more.
 fn forget_erased(application: &Application, snapshot: &Snapshot, next: &mut ApplicationRecord) {
     next.placements.retain(|placement| {
         let gone = snapshot.reaches(&placement.cluster)
@@ -334,7 +335,10 @@ fn forget_erased(application: &Application, snapshot: &Snapshot, next: &mut Appl
             .record
             .on(&placement.cluster)
             .is_some_and(|recorded| recorded.role == Role::Retiring);
-        !(placement.role == Role::Retiring && was_retiring && gone)
+        // Whoever takes a cluster out of the fleet takes its contents upon
+        // themselves.
+        let left_behind = !snapshot.clusters.contains_key(&placement.cluster);
+        !(placement.role == Role::Retiring && was_retiring && (gone || left_behind))
     });
 }
 

@@ -36,7 +36,6 @@ pub fn world(seed: u64, story: Story) -> World {
         hub_window: SignedDuration::from_secs(10),
         retry_backoff: SignedDuration::from_secs(5),
         retry_backoff_limit: SignedDuration::from_secs(20),
-        ..Settings::default()
     };
     let mut world = empty(random, story, temper, settings);
     let count = usize::try_from(world.random.between(3, 5)).unwrap_or(3);
