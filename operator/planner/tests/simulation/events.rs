@@ -255,6 +255,9 @@ pub fn release_clusters(world: &mut World) {
                 format!("{name} is removed, in use: {used}")
             });
             world.clusters.remove(&name);
+            if used {
+                world.taken_with_copies.insert(name);
+            }
         }
     }
 }

@@ -63,6 +63,7 @@ pub fn empty(random: Random, story: Story, temper: Temper, settings: Settings) -
         applications: BTreeMap::new(),
         migrations: Vec::new(),
         pending_erasures: BTreeSet::new(),
+        taken_with_copies: BTreeSet::new(),
         evacuations: BTreeMap::new(),
         freezes: BTreeMap::new(),
         unreachable: BTreeMap::new(),

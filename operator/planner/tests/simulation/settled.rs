@@ -38,7 +38,8 @@ pub fn unrest(operator: &Operator, world: &World) -> Result<(), Broken> {
         return Err(format!("{} is still under way", open.name));
     }
     evacuations_end(world, &snapshot)?;
-    for (cluster, member) in world.members.iter().filter(|(name, _)| up(world, name)) {
+    let cleaned = |name: &Name| up(world, name) && !world.taken_with_copies.contains(name);
+    for (cluster, member) in world.members.iter().filter(|(name, _)| cleaned(name)) {
         if let Some(key) = member
             .copies
             .keys()
@@ -199,7 +200,8 @@ fn no_leftovers(
         return Ok(());
     }
     for (cluster, member) in world.members.iter().filter(|(name, _)| up(world, name)) {
-        let there = member.copies.contains_key(key);
+        let taken = world.taken_with_copies.contains(cluster);
+        let there = member.copies.contains_key(key) && !taken;
         let recorded = application
             .record
             .on(cluster)

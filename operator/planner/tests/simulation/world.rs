@@ -127,6 +127,9 @@ pub struct World {
     pub migrations: Vec<HubMigration>,
     /// Copies to erase of applications that are gone, by cluster.
     pub pending_erasures: BTreeSet<(Name, ApplicationKey)>,
+    /// Clusters that were taken out of the fleet with copies on them: whoever
+    /// did so took these upon themselves.
+    pub taken_with_copies: BTreeSet<Name>,
     pub evacuations: BTreeMap<Name, Arc<Evacuation>>,
     pub freezes: BTreeMap<Name, Arc<Freeze>>,
     /// Since when clusters do not answer, as stored on the hub.
