@@ -60,8 +60,8 @@ test-scenarios: upstream games operator ## Try what goes wrong in the world, onc
 testbed:
 	@cargo build $(if $(wildcard $(TESTBED)),--quiet) --package flambeau-testbed
 
-operator: ## Build the operator
-	@cargo build --release --package flambeau-operator
+operator: ## Build the operator and kubectl-flambeau
+	@cargo build --release --package flambeau-operator --package kubectl-flambeau
 
 plugin: ## Build kubectl-flambeau, one static program: put it on the PATH, and kubectl finds it
 	@RUSTFLAGS="-C target-feature=+crt-static" \

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use flambeau_testbed::images;
 use flambeau_testbed::network::Addresses;
 use flambeau_testbed::prerequisites::install;
 use flambeau_testbed::progress::Progress;
@@ -28,6 +29,30 @@ enum Command {
     Upstream,
     /// Stop everything that `up` started, also after a crash
     Down,
+    /// Break one cluster of a running testbed, or mend it
+    Cluster {
+        /// Its name, such as atos
+        name: String,
+        /// What happens to it
+        #[command(subcommand)]
+        event: Event,
+    },
+}
+
+#[derive(Subcommand)]
+enum Event {
+    /// Kill every process at once, pods included, as a fire would
+    Kill,
+    /// Bring a killed cluster back with the data that it had
+    Restart,
+    /// Cut its link: nothing comes in or goes out
+    Cut,
+    /// Restore its link
+    Mend,
+    /// Stop every process where it is; connections stay open and silent
+    Pause,
+    /// Let a paused cluster go on
+    Resume,
 }
 
 #[derive(Args)]
@@ -56,6 +81,7 @@ fn main() -> ExitCode {
         Command::Prerequisites => install::packages(),
         Command::Upstream => build::all(),
         Command::Down => Testbed::down(Progress::start()),
+        Command::Cluster { name, event } => happen(&name, &event),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,6 +90,25 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn happen(name: &str, event: &Event) -> Result<()> {
+    let testbed = Testbed::find()?;
+    let cluster = testbed.cluster(name)?;
+    let progress = Progress::start();
+    let done = match event {
+        Event::Kill => cluster.kill().map(|()| "dead"),
+        Event::Restart => {
+            progress.say(name, "comes back, which takes some 20 seconds");
+            cluster.restart(&images::for_nodes()?).map(|()| "is back")
+        }
+        Event::Cut => cluster.cut_link().map(|()| "cut off"),
+        Event::Mend => cluster.restore_link().map(|()| "linked"),
+        Event::Pause => cluster.pause().map(|()| "stands still"),
+        Event::Resume => cluster.resume().map(|()| "goes on"),
+    }?;
+    progress.say(name, done);
+    Ok(())
 }
 
 fn bring_up(up: &Up) -> Result<()> {

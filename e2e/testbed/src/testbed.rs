@@ -96,6 +96,21 @@ impl Testbed {
     /// # Errors
     /// When there is none, its `up` did not come to its end, or a cluster is dead.
     pub fn attach() -> Result<Self> {
+        let testbed = Self::find()?;
+        match testbed.clusters.iter().find(|cluster| !cluster.runs()) {
+            Some(dead) => bail!(
+                "cluster {} is dead; start again with `make up`",
+                dead.name()
+            ),
+            None => Ok(testbed),
+        }
+    }
+
+    /// Finds the testbed of this repository that was brought up, whatever became of its clusters since.
+    ///
+    /// # Errors
+    /// When there is none, or its `up` did not come to its end.
+    pub fn find() -> Result<Self> {
         let (standing, owner) = Journal::of_this_machine().standing()?;
         match (standing, owner) {
             (Standing::Complete, Some(owner)) if owner == paths::repository() => {}
@@ -113,14 +128,7 @@ impl Testbed {
         let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         let options =
             serde_json::from_str(&text).with_context(|| format!("parse {}", file.display()))?;
-        let testbed = Self::new(folder, options)?;
-        match testbed.clusters.iter().find(|cluster| !cluster.runs()) {
-            Some(dead) => bail!(
-                "cluster {} is dead; start again with `make up`",
-                dead.name()
-            ),
-            None => Ok(testbed),
-        }
+        Self::new(folder, options)
     }
 
     /// Stops everything that was started and gives back everything that was taken, also after a crash; logs stay.
@@ -269,6 +277,11 @@ impl Testbed {
         if let Some(folder) = self.hub().tools().kubectl.parent() {
             let folder = quote(&folder.display().to_string());
             text += &format!("command -v kubectl >/dev/null || export PATH=\"$PATH\":{folder}\n");
+        }
+        // kubectl finds its plugins on the PATH.
+        if let Some(folder) = operator::program().parent() {
+            let folder = quote(&folder.display().to_string());
+            text += &format!("export PATH=\"$PATH\":{folder}\n");
         }
         let file = self.folder.join("env");
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))
