@@ -221,7 +221,15 @@ async fn an_invalid_object_stops_what_depends_on_it_and_no_secret_is_told() {
     let fleet = Fleet::new(&plane);
     fleet.reachable().await;
     let mut objects = shop();
+    let declared = application("invalid", "shop", &objects);
+    fleet.declare(&declared);
+    fleet.until_applied(&declared, 1).await;
     objects[1] = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"}, "data": {"password": "not base64: sesame"}});
+    let workload = objects
+        .iter_mut()
+        .find(|object| object["kind"] == "Deployment")
+        .unwrap();
+    workload["spec"]["replicas"] = json!(7);
     let declared = application("invalid", "shop", &objects);
     fleet.declare(&declared);
     let error = fleet.apply(&declared, 1).await.unwrap_err();
@@ -230,10 +238,28 @@ async fn an_invalid_object_stops_what_depends_on_it_and_no_secret_is_told() {
         error.to_string().contains("Secret/password") && !error.to_string().contains("sesame"),
         "{error}"
     );
+    let replicas = plane.get("deployments -n invalid -o jsonpath={.items[*].spec.replicas}");
+    assert_ne!(replicas, "7", "it would go on with its old Secret");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_object_of_a_new_copy_is_told_although_the_rest_is_written() {
+    let plane = plane();
+    let fleet = Fleet::new(&plane);
+    fleet.reachable().await;
+    let mut objects = shop();
+    objects[1] = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"}, "data": {"password": "not base64: sesame"}});
+    let declared = application("half", "shop", &objects);
+    fleet.declare(&declared);
+    let error = fleet.apply(&declared, 1).await.unwrap_err();
     assert!(
-        !plane.get("all -n invalid -o name").contains("deployment"),
-        "it would start without its Secret"
+        error.is_refusal() && error.to_string().contains("Secret/password"),
+        "{error}"
     );
+    // Written beside it, because new pods wait for what they read.
+    assert!(plane.get("all -n half -o name").contains("deployment"));
+    let copy = fleet.observe(&declared, 1);
+    assert!(copy.refused.is_some() && !copy.ready(), "{copy:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use super::{
     member::Member,
     metrics::Verb,
     observe::{self, How, Write},
+    order,
     refusal::{Failure, failure, not_yet, refused, title},
     seen::{self, Judgement, Seen},
 };
@@ -105,7 +106,22 @@ impl Job<'_> {
                 .await?;
         }
         let mut corrected = false;
-        for rank in pending.writes.chunk_by(|one, other| one.rank == other.rank) {
+        // Kubelets wait for what a new pod reads: nothing there has to wait.
+        let fresh = pending
+            .writes
+            .iter()
+            .all(|write| matches!(write.how, How::Create));
+        let rank = |write: &Write| {
+            if fresh {
+                order::with_workloads(write.rank)
+            } else {
+                write.rank
+            }
+        };
+        for rank in pending
+            .writes
+            .chunk_by(|one, other| rank(one) == rank(other))
+        {
             let written = join_all(rank.iter().map(|write| self.write(write))).await;
             let mut worst: Option<MemberError> = None;
             for result in written {

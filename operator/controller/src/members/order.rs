@@ -24,6 +24,16 @@ pub(super) fn rank(kind: &Kind) -> u8 {
     }
 }
 
+/// The rank among objects of which none is there yet: what pods read and what
+/// leads to them comes together with the workloads, because new pods wait for
+/// it. Pods that are there already would go on with what they read before.
+pub(super) fn with_workloads(rank: u8) -> u8 {
+    match rank {
+        1 => 2,
+        other => other,
+    }
+}
+
 /// Whether nothing is ever made from objects of a kind, so that nothing has
 /// to go before them.
 pub(super) fn leaf(kind: &Kind) -> bool {
@@ -55,6 +65,9 @@ mod tests {
             rank_of("autoscaling/v2", "HorizontalPodAutoscaler"),
         ];
         assert!(ranks.is_sorted_by(|one, other| one < other), "{ranks:?}");
+        let at_once = ranks.map(with_workloads);
+        assert!(at_once.is_sorted(), "{at_once:?}");
+        assert_eq!(at_once[1], at_once[2]);
         assert_eq!(
             rank_of("example.org/v1", "Secret"),
             3,
