@@ -13,7 +13,7 @@ use flambeau_planner::{
     migration,
     model::{
         Application, ApplicationKey, ApplicationRecord, Cluster, CopyObservation, EdgeObservation,
-        Migration, Name, Role, Settings, Snapshot,
+        Migration, Name, Role, Service, Settings, Snapshot,
     },
 };
 use std::{
@@ -52,7 +52,7 @@ pub fn snapshot<E: Edge>(
             })
             .collect()
     });
-    let clusters = clusters(hub, members, services);
+    let clusters = clusters(hub, members, services, &applications);
     Snapshot {
         providers: hub.providers.read(|entries| {
             entries
@@ -83,7 +83,17 @@ pub fn snapshot<E: Edge>(
     }
 }
 
-fn clusters(hub: &Hub, members: &Members, services: &Services) -> BTreeMap<Name, Arc<Cluster>> {
+fn clusters(
+    hub: &Hub,
+    members: &Members,
+    services: &Services,
+    applications: &[Application],
+) -> BTreeMap<Name, Arc<Cluster>> {
+    let unknown = if services.just_begun() {
+        unknown(applications)
+    } else {
+        BTreeSet::new()
+    };
     hub.clusters.read(|entries| {
         entries
             .iter()
@@ -92,7 +102,7 @@ fn clusters(hub: &Hub, members: &Members, services: &Services) -> BTreeMap<Name,
                 let observed = ClusterObservation {
                     reach: members.reach(name),
                     kinds: members.kinds(name),
-                    services_answer: services.answer_from(name),
+                    services_answer: services.answer_from(name) || unknown.contains(name),
                     answers_since: members.answers_since(name),
                     returned: members.returned(name),
                     nodes: members.nodes(name),
@@ -103,6 +113,18 @@ fn clusters(hub: &Hub, members: &Members, services: &Services) -> BTreeMap<Name,
             })
             .collect()
     })
+}
+
+/// Clusters with copies that requests go to and of whose services nothing is
+/// known: unknown is not silent.
+fn unknown(applications: &[Application]) -> BTreeSet<Name> {
+    let copies = applications
+        .iter()
+        .flat_map(|application| &application.copies);
+    copies
+        .filter(|(_, copy)| copy.service == Service::Unknown && copy.endpoints_at_edge > 0)
+        .map(|(cluster, _)| cluster.clone())
+        .collect()
 }
 
 /// What copies are looked at through.

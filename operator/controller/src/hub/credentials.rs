@@ -62,6 +62,9 @@ impl Credentials {
             name: name.clone(),
             spec: spec.clone(),
             unreachable_since: unreachable.map(|since| since.0),
+            answered: status
+                .and_then(|status| status.health.as_deref())
+                .is_some_and(|health| !matches!(health, "NotObserved" | "Misconfigured")),
         };
         let task = tokio::spawn(watch(client, members, dirty, member));
         let replaced = self
@@ -87,11 +90,16 @@ struct Followed {
     spec: MemberClusterSpec,
     /// As it was stored before; told once.
     unreachable_since: Option<Timestamp>,
+    /// It answered an operator before, by its stored health.
+    answered: bool,
 }
 
 impl Followed {
     fn configure(&mut self, members: &Members, kubeconfig: Result<&[u8], String>) {
         members.configure(&self.name, &self.spec, kubeconfig);
+        if std::mem::take(&mut self.answered) {
+            members.vouch_for(&self.name);
+        }
         if let Some(since) = self.unreachable_since.take() {
             members.restore_unreachable(&self.name, since);
         }

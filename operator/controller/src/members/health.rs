@@ -42,6 +42,8 @@ struct State {
     lost: bool,
     /// Since when it was unreachable, as stored by the process before this one.
     restored: Option<Timestamp>,
+    /// It answered a process before this one.
+    vouched: bool,
     /// What is wrong with the connection details although it answers.
     complaint: Option<String>,
     /// Why the last probe had no answer.
@@ -70,6 +72,7 @@ impl Health {
                 returned: false,
                 lost: false,
                 restored: None,
+                vouched: false,
                 complaint: None,
                 trouble: None,
             }),
@@ -112,6 +115,12 @@ impl Health {
             state.restored = Some(since);
             state.lost = true;
         }
+    }
+
+    /// Takes over that the member answered the process before this one: a
+    /// silence is one then, and not a mistake in the connection details.
+    pub fn vouch(&self) {
+        self.lock().vouched = true;
     }
 
     /// Notes that new connection details are tried. What is known stays: an
@@ -188,7 +197,7 @@ impl Health {
         if unreachable || silence < state.limit(member) {
             return;
         }
-        let reach = if state.ever || state.restored.is_some() {
+        let reach = if state.ever || state.vouched || state.restored.is_some() {
             let since = state.restored.filter(|_| !state.ever);
             let last = || Moment::at(state.last_answer(connection)).time();
             Reach::Unreachable {
@@ -438,6 +447,18 @@ mod tests {
             panic!("{:?}", case.look());
         };
         assert_ne!(anew, since);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_answered_the_process_before_is_lost_when_it_is_silent() {
+        let case = Case::new();
+        case.member.health.vouch();
+        wait(7000).await;
+        assert_eq!(case.look(), Reach::NotObserved);
+        wait(1000).await;
+        assert!(matches!(case.look(), Reach::Unreachable { .. }));
+        case.judge(Verdict::Answers);
+        assert!(case.member.health.returned());
     }
 
     #[tokio::test(start_paused = true)]

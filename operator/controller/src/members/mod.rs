@@ -219,6 +219,14 @@ impl Members {
         }
     }
 
+    /// Takes over that a member answered the process before this one, as its
+    /// stored health says; to be told right after [`Members::configure`].
+    pub fn vouch_for(&self, name: &str) {
+        if let Some(member) = self.member(name) {
+            member.health.vouch();
+        }
+    }
+
     /// Nodes of a member, as last listed; none while unknown.
     pub fn nodes(&self, name: &str) -> Option<Nodes> {
         self.member(name)?.nodes.nodes()

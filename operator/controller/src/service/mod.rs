@@ -11,9 +11,14 @@ use flambeau_planner::model::{ApplicationKey, Name, Role, Service, Snapshot};
 use round::Round;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
+
+/// How long it takes until evidence has come in from every copy that gives
+/// any: requests are counted every few seconds.
+const FIRST_LOOK: Duration = Duration::from_secs(15);
 
 /// Copies by application.
 pub type Copies = BTreeMap<ApplicationKey, BTreeSet<Name>>;
@@ -25,6 +30,9 @@ pub struct Services(Arc<Inner>);
 
 struct Inner {
     board: Arc<Board>,
+    dirty: Dirty,
+    /// When the first copy was to be looked at.
+    since: OnceLock<Instant>,
     task: AbortHandle,
 }
 
@@ -64,14 +72,26 @@ impl Services {
     /// asks for a new plan. Needs a Tokio runtime.
     pub fn start<E: Edge>(members: Members, edge: E, dirty: Dirty) -> Self {
         let board = Arc::new(Board::default());
-        let round = Round::new(members, edge, dirty, board.clone());
+        let round = Round::new(members, edge, dirty.clone(), board.clone());
         let task = tokio::spawn(round.run()).abort_handle();
-        Self(Arc::new(Inner { board, task }))
+        Self(Arc::new(Inner {
+            board,
+            dirty,
+            since: OnceLock::new(),
+            task,
+        }))
     }
 
     /// Sets the copies that are looked at; see [`copies`]. What was found of
     /// others is forgotten.
     pub fn watch(&self, copies: Copies) {
+        if self.0.since.set(Instant::now()).is_ok() {
+            let dirty = self.0.dirty.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(FIRST_LOOK).await;
+                dirty.mark();
+            });
+        }
         let mut wanted = self.0.board.wanted();
         if **wanted != copies {
             *wanted = Arc::new(copies);
@@ -86,6 +106,14 @@ impl Services {
         clusters
             .and_then(|clusters| clusters.get(cluster).copied())
             .unwrap_or_default()
+    }
+
+    /// Whether too little time has passed to take no evidence for silence: a
+    /// process that has just begun to look must not take a cluster for lost
+    /// because it has not looked yet.
+    pub fn just_begun(&self) -> bool {
+        let since = self.0.since.get();
+        since.is_none_or(|since| since.elapsed() < FIRST_LOOK)
     }
 
     /// Whether anything came from an application on a cluster within the last
