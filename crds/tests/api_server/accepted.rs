@@ -23,7 +23,11 @@ type Case = (&'static str, &'static str, Vec<(&'static str, Value)>);
 pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
     let mut batch = Vec::new();
     let mut tests = Vec::new();
-    for (kind, name, edits) in legal().into_iter().chain(applications()) {
+    for (kind, name, edits) in legal()
+        .into_iter()
+        .chain(operations())
+        .chain(applications())
+    {
         let mut object = smallest(kind);
         for (pointer, value) in edits {
             set(&mut object, pointer, value);
@@ -118,6 +122,50 @@ fn legal() -> Vec<Case> {
             vec![("/metadata/name", json!("p".repeat(63)))],
         ),
         (
+            "SovereigntyPolicy",
+            "union but for one member",
+            vec![(
+                "/spec/jurisdiction",
+                json!({ "allowed": ["EEA"], "forbidden": ["NO"] }),
+            )],
+        ),
+        (
+            "SovereigntyPolicy",
+            "only of refused providers",
+            vec![
+                ("/spec/jurisdiction", Value::Null),
+                ("/spec/refusedProviders", json!(["an-operator"])),
+            ],
+        ),
+        (
+            "SovereigntyPolicy",
+            "to complete with no date of entry",
+            vec![
+                ("/spec/effectiveFrom", Value::Null),
+                ("/spec/completeBy", json!("2030-01-01T00:00:00Z")),
+            ],
+        ),
+        (
+            "SovereigntyPolicy",
+            "as large as it can be",
+            vec![
+                ("/spec/residency/allowed", json!(vec!["ZW"; 64])),
+                (
+                    "/spec/jurisdiction",
+                    json!({ "allowed": vec!["ZW"; 64], "forbidden": vec!["EEA"; 64] }),
+                ),
+                ("/spec/refusedProviders", names(64)),
+            ],
+        ),
+    ]
+}
+
+/// What is asked of clusters, moves and windows on a bad night.
+fn operations() -> Vec<Case> {
+    let names =
+        |count: usize| -> Value { (0..count).map(|number| format!("{number:0>253}")).collect() };
+    vec![
+        (
             "MemberCluster",
             "with room for half a processor and no limit of memory",
             vec![("/spec/capacity", json!({ "cpu": "500m" }))],
@@ -171,39 +219,14 @@ fn legal() -> Vec<Case> {
             ],
         ),
         (
-            "SovereigntyPolicy",
-            "union but for one member",
-            vec![(
-                "/spec/jurisdiction",
-                json!({ "allowed": ["EEA"], "forbidden": ["NO"] }),
-            )],
-        ),
-        (
-            "SovereigntyPolicy",
-            "only of refused providers",
+            "GamesApplication",
+            "with a warm standby of nothing that fails over and back at once",
             vec![
-                ("/spec/jurisdiction", Value::Null),
-                ("/spec/refusedProviders", json!(["an-operator"])),
-            ],
-        ),
-        (
-            "SovereigntyPolicy",
-            "to complete with no date of entry",
-            vec![
-                ("/spec/effectiveFrom", Value::Null),
-                ("/spec/completeBy", json!("2030-01-01T00:00:00Z")),
-            ],
-        ),
-        (
-            "SovereigntyPolicy",
-            "as large as it can be",
-            vec![
-                ("/spec/residency/allowed", json!(vec!["ZW"; 64])),
                 (
-                    "/spec/jurisdiction",
-                    json!({ "allowed": vec!["ZW"; 64], "forbidden": vec!["EEA"; 64] }),
+                    "/spec/failover",
+                    json!({ "standby": "Warm", "standbyReplicas": 0, "cooldownSeconds": 0, "failback": "Automatic", "failbackAfterSeconds": 1 }),
                 ),
-                ("/spec/refusedProviders", names(64)),
+                ("/spec/objectives/recoveryTimeSeconds", json!(1)),
             ],
         ),
     ]
@@ -224,17 +247,6 @@ fn applications() -> Vec<Case> {
     let service = json!({ "name": "web", "port": 65535 });
     let label = "a".repeat(63);
     vec![
-        (
-            KIND,
-            "with a warm standby of nothing that fails over and back at once",
-            vec![
-                (
-                    "/spec/failover",
-                    json!({ "standby": "Warm", "standbyReplicas": 0, "cooldownSeconds": 0, "failback": "Automatic", "failbackAfterSeconds": 1 }),
-                ),
-                ("/spec/objectives/recoveryTimeSeconds", json!(1)),
-            ],
-        ),
         (
             KIND,
             "named with 52 characters",

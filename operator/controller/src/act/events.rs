@@ -38,24 +38,35 @@ impl Events {
         Self(Recorder::new(client, reporter))
     }
 
-    /// Tells; an event that cannot be told changes nothing else.
-    pub async fn tell(&self, happenings: Vec<Happening>) {
-        for happening in happenings {
-            let event = Event {
-                type_: if happening.warning {
-                    EventType::Warning
-                } else {
-                    EventType::Normal
-                },
-                action: happening.reason.clone(),
-                reason: happening.reason,
-                note: Some(happening.note),
-                secondary: None,
-            };
-            if let Err(error) = self.0.publish(&event, &happening.about).await {
-                tracing::debug!(%error, reason = event.reason, "event was not taken");
-            }
+    /// Tells, and lets nobody wait for it; an event that cannot be told changes
+    /// nothing else.
+    pub fn tell(&self, happenings: Vec<Happening>) {
+        if happenings.is_empty() {
+            return;
         }
+        let recorder = self.0.clone();
+        tokio::spawn(async move {
+            for happening in happenings {
+                publish(&recorder, happening).await;
+            }
+        });
+    }
+}
+
+async fn publish(recorder: &Recorder, happening: Happening) {
+    let event = Event {
+        type_: if happening.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        action: happening.reason.clone(),
+        reason: happening.reason,
+        note: Some(happening.note),
+        secondary: None,
+    };
+    if let Err(error) = recorder.publish(&event, &happening.about).await {
+        tracing::debug!(%error, reason = event.reason, "event was not taken");
     }
 }
 

@@ -162,7 +162,7 @@ impl<E: Edge> Actor<E> {
                 if let Some(ended) = ended {
                     self.metrics.ended(&ended);
                 }
-                self.events.tell(happenings).await;
+                self.events.tell(happenings);
                 Ok(())
             }
             Work::Write {
@@ -194,6 +194,15 @@ impl<E: Edge> Actor<E> {
                 self.routed().remove(&key);
                 Ok(self.edge.remove(&key).await?)
             }
+            report => self.report(report).await,
+        }
+    }
+
+    /// Stores what is only told: nothing is acted on.
+    async fn report(&self, work: Work) -> Result<(), ActError> {
+        let hub = &self.hub;
+        let leave = Finalizer::Leave;
+        match work {
             Work::Provider {
                 key,
                 meta,
@@ -212,11 +221,11 @@ impl<E: Edge> Actor<E> {
             } => {
                 self.store(&hub.clusters, &key, &meta, status, finalizer)
                     .await?;
-                self.events.tell(happenings).await;
+                self.events.tell(happenings);
                 Ok(())
             }
             Work::Policy { key, meta, status } => {
-                self.store(&hub.policies, &key, &meta, Some(status), Finalizer::Leave)
+                self.store(&hub.policies, &key, &meta, Some(status), leave)
                     .await
             }
             Work::Evacuation {
@@ -225,16 +234,16 @@ impl<E: Edge> Actor<E> {
                 status,
                 happenings,
             } => {
-                let finalizer = Finalizer::Leave;
-                self.store(&hub.evacuations, &key, &meta, Some(status), finalizer)
+                self.store(&hub.evacuations, &key, &meta, Some(status), leave)
                     .await?;
-                self.events.tell(happenings).await;
+                self.events.tell(happenings);
                 Ok(())
             }
             Work::Freeze { key, meta, status } => {
-                self.store(&hub.freezes, &key, &meta, Some(status), Finalizer::Leave)
+                self.store(&hub.freezes, &key, &meta, Some(status), leave)
                     .await
             }
+            _ => Ok(()),
         }
     }
 
@@ -364,7 +373,7 @@ impl<E: Edge> Actor<E> {
         stored?;
         finalized?;
         created?;
-        self.events.tell(happenings).await;
+        self.events.tell(happenings);
         Ok(())
     }
 

@@ -167,7 +167,7 @@ mod tests {
         ];
         let expected = Resources {
             milli_cpu: 4 * 1250,
-            memory: 4 * (1024 + 64) << 20,
+            memory: (4 * (1024 + 64)) << 20,
         };
         assert_eq!(demand(&manifests), expected);
     }
