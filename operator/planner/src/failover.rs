@@ -73,19 +73,26 @@ pub fn objection(
         );
         return Some((Reason::FailoverManual, message));
     }
-    let until = cooled_down(application, active);
-    (loss.reason == Reason::ServiceLost && until > now).then(|| {
+    let until = cooled_down(application).filter(|until| *until > now)?;
+    (loss.reason == Reason::ServiceLost).then(|| {
         let message = format!(
-            "{}; it came to {} a short time ago and stays until {until:.0}",
+            "{}; it failed over to {} a short time ago and stays until {until:.0}",
             loss.message, active.cluster
         );
         (Reason::CoolingDown, message)
     })
 }
 
-fn cooled_down(application: &Application, active: &Placement) -> Timestamp {
-    let cooldown = application.spec.failover.cooldown;
-    active.since.checked_add(cooldown).unwrap_or(Timestamp::MAX)
+/// When the cool-down after the last failover is over: for as long, the record
+/// avoids the cluster that was left.
+fn cooled_down(application: &Application) -> Option<Timestamp> {
+    application
+        .record
+        .failed_targets
+        .iter()
+        .filter(|failed| failed.reason == Reason::ClusterLost)
+        .map(|failed| failed.retry_after)
+        .max()
 }
 
 /// Where an application goes back to by itself, once that is well for long
@@ -118,13 +125,8 @@ pub fn next_change(
         Service::Silent { since } => since
             .checked_add(application.spec.failover.unhealthy_after)
             .ok()
-            .map(|time| {
-                if time > now {
-                    time
-                } else {
-                    cooled_down(application, active)
-                }
-            }),
+            .filter(|time| *time > now)
+            .or_else(|| cooled_down(application)),
         _ => None,
     };
     [silent, failback_due(application, snapshot)]

@@ -32,7 +32,12 @@ pub fn advance(context: &Context<'_>, current: &Name) -> MigrationRecord {
     track_downtime(context, &mut record);
     send_requests(context, &mut record);
     match record.step {
-        None if numbered(context) => enter(&mut record, Step::Preflight, context.now),
+        // Preflight brings nothing about, so that there is nothing to store
+        // before it is passed.
+        None if numbered(context) => {
+            enter(&mut record, Step::Preflight, context.now);
+            go_on(context, &mut record, Step::Preflight, current);
+        }
         None => {}
         Some(step) => go_on(context, &mut record, step, current),
     }

@@ -410,7 +410,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             concurrent_moves: 2,
-            concurrent_failovers: 32,
+            concurrent_failovers: 128,
             hub_window: SignedDuration::from_mins(1),
             retry_backoff: SignedDuration::from_secs(30),
             retry_backoff_limit: SignedDuration::from_mins(10),

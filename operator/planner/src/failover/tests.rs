@@ -2,8 +2,8 @@ use crate::{
     Reason,
     fleet::{Decision, Motive},
     model::{
-        ApplicationRecord, Evacuation, Freeze, MigrationRecord, MoveType, Name, Placement, Reach,
-        Resources, Role, Service, Snapshot, Step, StepRecord, Trigger,
+        ApplicationRecord, Evacuation, FailedTarget, Freeze, MigrationRecord, MoveType, Name,
+        Placement, Reach, Resources, Role, Service, Snapshot, Step, StepRecord, Trigger,
     },
     plan,
     testing::{
@@ -112,9 +112,15 @@ fn silent_services_are_left_after_their_time_and_a_cool_down() {
         "{:?}",
         at(66)
     );
-    change_spec(&mut snapshot.applications[0], |spec| {
-        spec.failover.cooldown = SignedDuration::from_mins(2);
+    let mut record = (*snapshot.applications[0].record).clone();
+    record.failed_targets.push(FailedTarget {
+        cluster: "ovh".into(),
+        attempts: 1,
+        reason: Reason::ClusterLost,
+        migration: "web-1".into(),
+        retry_after: later(120),
     });
+    snapshot.applications[0].record = Arc::new(record);
     let planned = plan(&snapshot, later(66));
     let held = planned.applications[0].decision.obstacle();
     assert_eq!(held.map(|(reason, _)| reason), Some(Reason::CoolingDown));

@@ -155,7 +155,9 @@ fn failover(
         Some(Service::Silent { since }) => now.duration_since(since) >= spec.unhealthy_after,
         _ => false,
     };
-    let cooled = now.duration_since(active.since) >= spec.cooldown;
+    let cooled = !application.record.failed_targets.iter().any(|failed| {
+        failed.reason == flambeau_planner::Reason::ClusterLost && failed.retry_after > now
+    });
     let lost = snapshot
         .clusters
         .get(&active.cluster)
