@@ -53,7 +53,7 @@ pub struct Run {
     concurrent_moves: u16,
     /// How many failovers may write their targets at once in the whole fleet;
     /// those that wait for workloads to get ready do not count.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..))]
     concurrent_failovers: u16,
     /// Members that stop answering within this many seconds of each other vanish
     /// together: when more than half do, nothing moves by itself.
