@@ -325,7 +325,9 @@ fn erasure(entry: &ApplicationEntry, application: &Application, cluster: &Name) 
         next: if application.deleting {
             highest + 1
         } else {
-            record.epoch
+            // The target of a move that was walked back is ahead of the record:
+            // the next move goes under the same epoch again.
+            highest
         },
     }
 }
