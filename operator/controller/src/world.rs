@@ -105,6 +105,7 @@ fn clusters(
                     services_answer: services.answer_from(name) || unknown.contains(name),
                     answers_since: members.answers_since(name),
                     returned: members.returned(name),
+                    in_doubt: members.in_doubt(name),
                     nodes: members.nodes(name),
                     allocatable: members.allocatable(name),
                 };

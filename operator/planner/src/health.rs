@@ -113,7 +113,9 @@ impl Snapshot {
     /// More than half of the clusters that answered until then vanished within
     /// one window: it is more likely that the hub is cut off than that they
     /// are all gone, so nothing moves by itself. One that cannot be asked says
-    /// nothing about the hub.
+    /// nothing about the hub. Clusters that are silent already, if not for long
+    /// enough, count as vanished with the others: the first to be called
+    /// unreachable must not be left for one that is about to be.
     pub fn hub_suspect(&self) -> bool {
         let mut vanished: Vec<Timestamp> = self
             .clusters
@@ -129,12 +131,17 @@ impl Snapshot {
             .values()
             .filter(|cluster| !matches!(cluster.reach, Reach::Misconfigured { .. }))
             .count();
+        let in_doubt = self
+            .clusters
+            .values()
+            .filter(|cluster| cluster.in_doubt && cluster.reach == Reach::Reachable)
+            .count();
         vanished.iter().enumerate().any(|(index, last)| {
             let earlier = vanished[..index]
                 .iter()
                 .take_while(|since| last.duration_since(**since) > self.settings.hub_window)
                 .count();
-            let together = index + 1 - earlier;
+            let together = index + 1 - earlier + in_doubt;
             together * 2 > asked - earlier
         })
     }
@@ -197,6 +204,8 @@ mod tests {
             !snapshot.hub_suspect(),
             "one of the two that were left, an hour later"
         );
+        change_cluster(&mut snapshot, "c", |cluster| cluster.in_doubt = true);
+        assert!(snapshot.hub_suspect(), "the other one is silent as well");
         unreachable(&mut snapshot, "c", later(3601));
         assert!(snapshot.hub_suspect(), "both that were left");
         unreachable(&mut snapshot, "b", later(3600));

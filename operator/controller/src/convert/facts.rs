@@ -108,6 +108,8 @@ pub struct ClusterObservation {
     pub answers_since: Option<Timestamp>,
     /// It was unreachable before it answered.
     pub returned: bool,
+    /// It has been silent for longer than an answer takes.
+    pub in_doubt: bool,
     /// Its nodes; none while unknown.
     pub nodes: Option<Nodes>,
     /// What its nodes offer; none while unknown.
@@ -122,6 +124,7 @@ impl Default for ClusterObservation {
             services_answer: false,
             answers_since: None,
             returned: false,
+            in_doubt: false,
             nodes: None,
             allocatable: None,
         }
@@ -144,6 +147,7 @@ pub fn cluster(object: &MemberCluster, observed: ClusterObservation) -> Cluster 
         services_answer: observed.services_answer,
         answers_since: observed.answers_since,
         returned: observed.returned,
+        in_doubt: observed.in_doubt,
         recovered_after: SignedDuration::from_secs(i64::from(health.recovered_after_seconds)),
         nodes: observed.nodes,
         capacity: capacity(spec.capacity.as_ref(), observed.allocatable),

@@ -193,7 +193,10 @@ impl Health {
         let silence = state.silence(connection);
         let unreachable = matches!(state.reach, Reach::Unreachable { .. });
         let doubt = unreachable || silence >= doubt_after(member);
-        self.doubt.store(doubt, Ordering::Relaxed);
+        // How many members are in doubt tells whether the hub is.
+        if self.doubt.swap(doubt, Ordering::Relaxed) != doubt {
+            member.shared.dirty.mark();
+        }
         if unreachable || silence < state.limit(member) {
             return;
         }

@@ -178,6 +178,7 @@ fn observation(object: &MemberCluster, unobserved: &Reach) -> ClusterObservation
         services_answer: health == Some("ControlPlaneUnreachable"),
         answers_since: turned.filter(|_| ready.is_some_and(|ready| ready.status == "True")),
         returned: health == Some("Recovering"),
+        in_doubt: false,
         nodes: status.nodes.map(|total| Nodes {
             total: count(total),
             ready: status.nodes_ready.map_or(0, count),

@@ -210,6 +210,9 @@ pub struct Cluster {
     /// An application there answered requests within the last seconds, whatever
     /// the API server does.
     pub services_answer: bool,
+    /// Its API server has been silent for longer than an answer takes, but not
+    /// for long enough to be called unreachable.
+    pub in_doubt: bool,
     /// Since when it answers without interruption; none while it does not.
     pub answers_since: Option<Timestamp>,
     /// It was unreachable before it answered: it has to prove itself.
@@ -236,6 +239,7 @@ impl Default for Cluster {
             reach: Reach::NotObserved,
             kinds: None,
             services_answer: false,
+            in_doubt: false,
             answers_since: None,
             returned: false,
             recovered_after: SignedDuration::from_secs(10),
