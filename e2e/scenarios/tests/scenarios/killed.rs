@@ -5,6 +5,7 @@ use std::{thread::sleep, time::Duration};
 use anyhow::{Context, Result, ensure};
 use flambeau_crds::{
     Sensitivity,
+    application::FailoverPolicy,
     migration::{MigrationOutcome, MigrationStep},
 };
 use flambeau_games::Application;
@@ -95,9 +96,15 @@ pub fn at_every_step_of_a_failover(world: &World) -> Result<Counted> {
     /// Every death costs the time until the next process may write.
     const EVERY_DEATH: Duration = Duration::from_secs(30);
     let stage = world.stage("killed-failover")?;
+    // It goes back and forth faster than a cool-down, which would send it to a third cluster.
     let played = stage.play(
         stage.asked(Sensitivity::Public, &["alibaba", "atos"]),
-        |_| {},
+        |application| {
+            application.spec.failover = Some(FailoverPolicy {
+                cooldown_seconds: 0,
+                ..FailoverPolicy::default()
+            });
+        },
     )?;
     let load = played.load()?;
     // Without a step: the operator is dead when the cluster is lost. Neighbours are apart where they are short.
