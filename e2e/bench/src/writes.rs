@@ -20,8 +20,14 @@ const VERBS: [&str; 6] = [
 /// What API servers write by themselves every few seconds: their Lease, and the endpoints of the service `kubernetes`.
 const OWN: [&str; 2] = ["leases", "endpoints"];
 
-/// Kinds that speak of the fleet, not of one application.
-const FLEET: [&str; 3] = ["cloudproviders", "memberclusters", "sovereigntypolicies"];
+/// Kinds that speak of the fleet, not of one application: three of the hub, and what every connection to a member puts there.
+const FLEET: [&str; 5] = [
+    "cloudproviders",
+    "memberclusters",
+    "sovereigntypolicies",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+];
 
 /// Requests that wrote, by verb, resource, subresource and the first digit of the answer's status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,7 +68,9 @@ impl Writes {
             };
             let verb = label("verb").unwrap_or_default();
             let resource = label("resource").unwrap_or_default();
-            if !VERBS.contains(&verb) || OWN.contains(&resource) {
+            // What was only tried wrote nothing.
+            let tried = label("dry_run").is_some_and(|value| !value.is_empty());
+            if tried || !VERBS.contains(&verb) || OWN.contains(&resource) {
                 continue;
             }
             let what = match label("subresource").unwrap_or_default() {
@@ -174,6 +182,9 @@ apiserver_request_total{code="200",component="apiserver",dry_run="",group="",res
             + r#"apiserver_request_total{code="200",group="flambeau.dev",resource="gamesapplications",subresource="status",verb="PATCH"} 4
 apiserver_request_total{code="404",group="",resource="configmaps",subresource="",verb="APPLY"} 1
 apiserver_request_total{code="201",group="events.k8s.io",resource="events",subresource="",verb="POST"} 1
+"#;
+        let more = more
+            + r#"apiserver_request_total{code="200",dry_run="All",group="apps",resource="deployments",subresource="",verb="APPLY"} 5
 "#;
         let since = Writes::parse(&more).since(&before);
         assert_eq!((since.done(), since.events(), since.refused()), (8, 1, 1));

@@ -130,7 +130,20 @@ fn plan(evacuation: &Evacuation, snapshot: &Snapshot, needs: &[Need]) -> Evacuat
         .iter()
         .flat_map(|application| &application.migrations)
         .any(|migration| migration.evacuation.as_ref() == Some(&evacuation.name));
-    let (state, message, outcome) = state(evacuation, &clusters, total, remaining.is_empty(), open);
+    let (mut state, mut message, outcome) =
+        state(evacuation, &clusters, total, remaining.is_empty(), open);
+    if state == Reason::Evacuating
+        && let Some(unknown) = unknown_targets(evacuation, snapshot)
+    {
+        // Those that exist are used meanwhile: a fleet may lose a cluster in
+        // the middle of an evacuation.
+        let done = total - remaining.len();
+        message = format!("{done} of {total} applications have left; {unknown}");
+        let any = |name| snapshot.clusters.contains_key(name);
+        if !evacuation.to.iter().any(any) {
+            state = Reason::ClusterUnknown;
+        }
+    }
     EvacuationPlan {
         name: evacuation.name.clone(),
         total,
@@ -142,6 +155,21 @@ fn plan(evacuation: &Evacuation, snapshot: &Snapshot, needs: &[Need]) -> Evacuat
         message,
         outcome,
     }
+}
+
+/// Names in the list of targets that no cluster has, in words.
+fn unknown_targets(evacuation: &Evacuation, snapshot: &Snapshot) -> Option<String> {
+    let names = evacuation.to.iter();
+    let unknown: Vec<&str> = names
+        .filter(|name| !snapshot.clusters.contains_key(*name))
+        .map(|name| &**name)
+        .collect();
+    (!unknown.is_empty()).then(|| {
+        format!(
+            "spec.to names {}, not part of the fleet: correct the list",
+            unknown.join(", ")
+        )
+    })
 }
 
 fn moves_off(application: &Application, clusters: &BTreeSet<&Name>) -> bool {

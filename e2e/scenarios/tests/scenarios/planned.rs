@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use flambeau_crds::{
-    Evacuation, Sensitivity,
+    Evacuation, EvacuationStatus, Sensitivity,
     evacuation::EvacuationOutcome,
     migration::{MigrationOutcome, MigrationStep},
 };
@@ -19,7 +19,7 @@ use crate::{
 /// Requests per second in all.
 const RATE: f64 = 815.0;
 
-/// Relocated, aborted at every step, and evacuated: no request fails.
+/// Relocated, aborted at every step, sent home and evacuated, which is given up once: no request fails.
 pub fn no_request_fails(world: &World) -> Result<Counted> {
     use MigrationStep::{Drain, Preflight, Prepare, Ready, Shift, Soak, Sync};
     let stage = world.stage("planned")?;
@@ -66,37 +66,86 @@ pub fn no_request_fails(world: &World) -> Result<Counted> {
         aborted.push(step);
     }
 
-    let evacuation = json!({
-        "apiVersion": "flambeau.dev/v1alpha1", "kind": "Evacuation", "metadata": { "name": "atos-is-emptied" },
-        "spec": { "cluster": "atos", "to": ["ovh", "alibaba"], "reason": "a scenario" },
-    });
-    world.testbed.hub().apply(&evacuation.to_string())?;
-    until("the evacuation is over", || {
-        let found: Vec<Evacuation> = world.hub.list("evacuations")?;
-        let status = found
-            .into_iter()
-            .next()
-            .context("it is gone")?
-            .status
-            .unwrap_or_default();
-        if status.outcome == Some(EvacuationOutcome::Completed) {
-            ensure!(
-                status.moved == 3 && status.total == 3,
-                "it says {} of {}",
-                status.moved,
-                status.total
-            );
-            return Ok(None);
-        }
-        Ok(Some(format!(
-            "{} of {}, {:?}",
-            status.moved, status.total, status.remaining
-        )))
-    })?;
+    let home = &played[0];
+    home.request_a("Failback", "home", ("atos", "alibaba"), false)?;
+    home.ends("home", MigrationOutcome::Completed)?;
+    home.rests_at("alibaba")?;
+    home.request("away-again", "alibaba", "atos", false)?;
+    home.ends("away-again", MigrationOutcome::Completed)?;
+
+    evacuate(world, "given-up")?;
+    one_of_them_shifts(&all)?;
+    let given_up = ["patch", "evacuation", "given-up", "--type=merge"];
+    let abort = json!({ "spec": { "abort": true } }).to_string();
+    world
+        .testbed
+        .hub()
+        .kubectl(&[&given_up[..], &["--patch", &abort]].concat())?;
+    evacuated(world, "given-up", EvacuationOutcome::Aborted)?;
+    for one in &played {
+        one.rests_at("atos")?;
+        one.whole_at("atos")?;
+        one.nothing_at("ovh")?;
+    }
+
+    evacuate(world, "emptied")?;
+    let status = evacuated(world, "emptied", EvacuationOutcome::Completed)?;
+    ensure!(
+        status.moved == 3 && status.total == 3,
+        "it says {} of {}",
+        status.moved,
+        status.total
+    );
     for one in &played {
         one.rests_at("ovh")?;
         one.nothing_at("atos")?;
     }
     let counted = load.ends_clean()?;
     Ok(counted.note(format!("aborted at {aborted:?}")))
+}
+
+fn evacuate(world: &World, name: &str) -> Result<()> {
+    let evacuation = json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "Evacuation", "metadata": { "name": name },
+        "spec": { "cluster": "atos", "to": ["ovh", "alibaba"], "reason": "a scenario" },
+    });
+    world.testbed.hub().apply(&evacuation.to_string())
+}
+
+/// Waits until requests of an application are on their way to somewhere else, while no move has come to its end.
+fn one_of_them_shifts(all: &[&Played<'_>]) -> Result<()> {
+    until("requests are shifted", || {
+        for one in all {
+            let moves = one.moves()?;
+            let steps = moves.iter().filter_map(|migration| migration.status.as_ref());
+            let mut open = steps.filter(|status| status.outcome.is_none());
+            if open.any(|status| status.step == Some(MigrationStep::Shift)) {
+                return Ok(None);
+            }
+        }
+        Ok(Some("no move shifts".to_owned()))
+    })
+}
+
+/// Waits until an evacuation is over, and checks how it ended.
+fn evacuated(world: &World, name: &str, expected: EvacuationOutcome) -> Result<EvacuationStatus> {
+    let mut ended = EvacuationStatus::default();
+    until(&format!("the evacuation {name} is over"), || {
+        let found: Vec<Evacuation> = world.hub.list("evacuations")?;
+        let mut found = found
+            .into_iter()
+            .filter(|one| one.metadata.name.as_deref() == Some(name));
+        let found = found.next().context("it is gone")?;
+        ended = found.status.unwrap_or_default();
+        Ok(ended
+            .outcome
+            .is_none()
+            .then(|| format!("{} of {}, {:?}", ended.moved, ended.total, ended.remaining)))
+    })?;
+    ensure!(
+        ended.outcome == Some(expected),
+        "it ended as {:?}",
+        ended.outcome
+    );
+    Ok(ended)
 }

@@ -424,6 +424,34 @@ fn an_evacuation_moves_everything_and_tells_what_does_not_fit() {
 }
 
 #[test]
+fn an_evacuation_says_which_of_its_targets_does_not_exist() {
+    let told = |to: &[&str]| {
+        let mut snapshot = three();
+        snapshot.applications.push(running("one", "atos"));
+        let evacuation = Evacuation {
+            name: "leave".into(),
+            cluster: Some("atos".into()),
+            to: to.iter().map(|name| (*name).into()).collect(),
+            ..Evacuation::default()
+        };
+        snapshot
+            .evacuations
+            .insert("leave".into(), Arc::new(evacuation));
+        let mut plan = plan(&snapshot, later(20));
+        let moves = plan.applications.iter();
+        let begun = moves.filter(|one| matches!(one.decision, Decision::Move { .. }));
+        (begun.count() > 0, plan.evacuations.remove(0))
+    };
+    let (moves, known) = told(&["ovh"]);
+    assert!(moves && known.message.is_empty(), "{known:?}");
+    let (moves, some) = told(&["ovh", "ohv"]);
+    assert!(moves && some.state == Reason::Evacuating, "{some:?}");
+    assert!(some.message.contains("spec.to names ohv,"), "{some:?}");
+    let (moves, none) = told(&["ohv"]);
+    assert!(!moves && none.state == Reason::ClusterUnknown, "{none:?}");
+}
+
+#[test]
 fn nothing_new_goes_to_a_cluster_that_is_being_emptied() {
     let mut snapshot = three();
     snapshot.applications[0].record = Arc::new(ApplicationRecord {
