@@ -162,7 +162,8 @@ impl Members {
             .cloned()
     }
 
-    fn expect(&self, name: &str) -> Result<Arc<Member>, MemberError> {
+    /// A member of the fleet, or an error that says that it is none.
+    fn known(&self, name: &str) -> Result<Arc<Member>, MemberError> {
         self.member(name).ok_or_else(|| MemberError::NotConnected {
             cluster: name.into(),
             message: "it is no member of the fleet".to_owned(),
@@ -413,7 +414,7 @@ impl Members {
         declared: &Declared,
         epoch: i64,
     ) -> Result<(), MemberError> {
-        let member = self.expect(cluster)?;
+        let member = self.known(cluster)?;
         let declared = member.forms.apply(declared);
         apply::apply(&member, &declared, epoch).await
     }
@@ -461,7 +462,7 @@ impl Members {
         kinds: &BTreeSet<Kind>,
         erasure: Option<&Erasure>,
     ) -> Result<(), MemberError> {
-        erase::erase(&*self.expect(cluster)?, key, kinds, erasure).await
+        erase::erase(&*self.known(cluster)?, key, kinds, erasure).await
     }
 
     /// Whether an application's copy serves now, by reading the member anew:
@@ -471,7 +472,7 @@ impl Members {
     /// # Errors
     /// When the member does not answer: nothing is known then.
     pub async fn serves(&self, cluster: &str, key: &ApplicationKey) -> Result<bool, MemberError> {
-        let member = self.expect(cluster)?;
+        let member = self.known(cluster)?;
         match member.declared(key) {
             Some(declared) => fresh::serves(&member, &declared).await,
             None => Ok(false),
@@ -489,6 +490,6 @@ impl Members {
         key: &ApplicationKey,
         kinds: &BTreeSet<Kind>,
     ) -> Result<bool, MemberError> {
-        fresh::verify_absent(&*self.expect(cluster)?, key, kinds).await
+        fresh::verify_absent(&*self.known(cluster)?, key, kinds).await
     }
 }
