@@ -5,6 +5,7 @@
 //! drift: quantities, dropped empty values, `stringData` of Secrets.
 
 use super::live::Live;
+use crate::quantity;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 use std::{
@@ -111,10 +112,10 @@ fn value_covers(declared: &Value, live: &Value, key: &str, quantities: bool) -> 
         // Integers and strings stand for each other in ports, percentages and quantities.
         (Value::Number(number), Value::String(text))
         | (Value::String(text), Value::Number(number)) => {
-            number.to_string() == *text || quantities && same_quantity(&number.to_string(), text)
+            number.to_string() == *text || quantities && quantity::same(&number.to_string(), text)
         }
         (Value::String(declared), Value::String(live)) => {
-            declared == live || quantities && same_quantity(declared, live)
+            declared == live || quantities && quantity::same(declared, live)
         }
         _ => declared == live,
     }
@@ -236,42 +237,6 @@ fn holds_quantities(key: &str) -> bool {
 /// Fields that are quantities.
 fn is_quantity(key: &str) -> bool {
     matches!(key, "sizeLimit" | "divisor" | "averageValue")
-}
-
-fn same_quantity(one: &str, other: &str) -> bool {
-    match (quantity(one), quantity(other)) {
-        (Some(one), Some(other)) => (one - other).abs() <= one.abs().max(other.abs()) * 1e-12,
-        _ => false,
-    }
-}
-
-/// The value of a quantity such as `500m` or `1Gi`
-/// (<https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>).
-fn quantity(text: &str) -> Option<f64> {
-    let unit =
-        text.find(|letter: char| !(letter.is_ascii_digit() || matches!(letter, '.' | '+' | '-')));
-    let (number, suffix) = text.split_at(unit.unwrap_or(text.len()));
-    let number: f64 = number.parse().ok()?;
-    let factor = match suffix {
-        "" => 1.0,
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024f64.powi(2),
-        "Gi" => 1024f64.powi(3),
-        "Ti" => 1024f64.powi(4),
-        "Pi" => 1024f64.powi(5),
-        "Ei" => 1024f64.powi(6),
-        exponent => 10f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
-    };
-    Some(number * factor)
 }
 
 /// A digest of everything in an object that people and webhooks write:
