@@ -1,6 +1,7 @@
 //! The plan: one pass over the whole fleet.
 
 use crate::{
+    clock,
     Reason, budget, compliance,
     desired::{self, Desired},
     evacuation, failover, freeze,
@@ -184,6 +185,7 @@ pub struct Plan {
 
 /// Decides what should happen, from what is known, at a time.
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
+    let snapshot = &*clock::corrected(snapshot, now);
     let law = LawBook::new(snapshot, now);
     let mut ledger = Ledger::current(snapshot);
     let mut needs = needs(snapshot, &law, &mut ledger, now);

@@ -13,6 +13,7 @@
 //! recorded ([`desired`]). A crash between the two loses nothing.
 
 mod budget;
+mod clock;
 pub mod compliance;
 pub mod desired;
 pub mod evacuation;

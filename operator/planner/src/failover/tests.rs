@@ -480,3 +480,50 @@ fn nothing_new_goes_to_a_cluster_that_is_being_emptied() {
     let reasons: Vec<Reason> = planned.candidates.iter().map(|one| one.reason).collect();
     assert_eq!(reasons[1..], [Reason::ClusterEvacuated; 2]);
 }
+
+/// Times that an operator wrote whose clock was an hour ahead.
+#[test]
+fn a_clock_that_was_an_hour_ahead_holds_nothing_up_for_an_hour() {
+    let (hour, now) = (later(3600), later(20));
+    let mut snapshot = three();
+    lose(&mut snapshot, "atos");
+    let record = Arc::make_mut(&mut snapshot.applications[0].record);
+    for cluster in ["alibaba", "ovh"] {
+        record.failed_targets.push(FailedTarget {
+            cluster: cluster.into(),
+            attempts: 1,
+            reason: Reason::ClusterLost,
+            migration: "web-1".into(),
+            retry_after: hour,
+        });
+    }
+    let planned = plan(&snapshot, now).applications.remove(0);
+    let cooldown = snapshot.applications[0].spec.failover.cooldown;
+    let longest = cooldown.max(snapshot.settings.retry_backoff_limit);
+    for failed in &planned.record.failed_targets {
+        assert!(failed.retry_after <= now + longest, "{failed:?}");
+    }
+
+    let mut snapshot = three();
+    let step = StepRecord {
+        step: Step::Shift,
+        start: hour,
+        end: None,
+        verdicts: Vec::new(),
+    };
+    let record = MigrationRecord {
+        epoch: 2,
+        step: Some(Step::Shift),
+        percent: 25,
+        stage_since: Some(hour),
+        steps: vec![step],
+        ..MigrationRecord::default()
+    };
+    let mut moving = migration("web-1", "atos", "ovh");
+    moving.record = Arc::new(record);
+    snapshot.applications[0].migrations.push(moving);
+    let planned = plan(&snapshot, now).applications.remove(0);
+    let (_, record) = &planned.migrations[0];
+    assert_eq!(record.steps[0].start, now);
+    assert!(record.stage_since.is_some_and(|since| since <= now));
+}
