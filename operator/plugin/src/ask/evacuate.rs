@@ -1,13 +1,10 @@
 //! Everything leaves a cluster or a provider.
 
-use super::{opinion::Opinion, tidy, without_defaults};
-use crate::{
-    cli::{self, Output},
-    failure::Failure,
-    hub::Hub,
-    live::{self, Subject, Wanted},
-    moves, print,
+use super::{
+    made::{Asked, draft},
+    opinion::Opinion,
 };
+use crate::{cli, failure::Failure, hub::Hub, live::Subject, moves, print};
 use anyhow::bail;
 use flambeau_crds::{Evacuation, EvacuationSpec};
 use flambeau_operator::{
@@ -22,8 +19,7 @@ use flambeau_planner::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Api, ResourceExt};
-use serde_json::json;
+use kube::Api;
 use std::{process::ExitCode, sync::Arc};
 
 const NAME: &str = "not-asked-for-yet";
@@ -50,15 +46,9 @@ pub async fn run(hub: &Hub, options: cli::Evacuate) -> anyhow::Result<ExitCode> 
     let now = Timestamp::now();
     let forecast = Forecast::of(objects, &spec, now);
     let told = forecast.told();
+    let object = evacuation(spec);
     if request.dry_run {
-        let manifest = json!({
-            "apiVersion": "flambeau.dev/v1alpha1",
-            "kind": "Evacuation",
-            "metadata": {"generateName": prefix(&spec)},
-            "spec": without_defaults(serde_json::to_value(&spec)?),
-        });
-        let told: String = told.lines().map(|line| format!("# {line}\n")).collect();
-        print::raw(&format!("{told}{}", serde_yaml::to_string(&manifest)?))?;
+        print::raw(&draft(&object, &told)?)?;
     } else {
         eprint!("{told}");
     }
@@ -79,45 +69,26 @@ pub async fn run(hub: &Hub, options: cli::Evacuate) -> anyhow::Result<ExitCode> 
         }
         .into());
     }
-    create(hub, &options, spec).await
+    let asked = Asked {
+        api: Api::all(hub.client.clone()),
+        about: format!("everything leaves {}", moves::place(&object.spec)),
+        object,
+        follow: "-A".to_owned(),
+        request,
+    };
+    let subject = |name: &str| Subject::Evacuation(name.to_owned());
+    asked.create(hub, subject).await
 }
 
-async fn create(
-    hub: &Hub,
-    options: &cli::Evacuate,
-    spec: EvacuationSpec,
-) -> anyhow::Result<ExitCode> {
-    let request = &options.request;
-    let api: Api<Evacuation> = Api::all(hub.client.clone());
-    let object = Evacuation {
+fn evacuation(spec: EvacuationSpec) -> Evacuation {
+    Evacuation {
         metadata: ObjectMeta {
             generate_name: Some(prefix(&spec)),
             ..ObjectMeta::default()
         },
         spec,
         status: None,
-    };
-    let made = hub.create(&api, &object, request.dry_run).await?;
-    if request.dry_run {
-        eprintln!("the hub would take it; nothing was created (--dry-run)");
-        return Ok(ExitCode::SUCCESS);
     }
-    let name = made.name_any();
-    match request.output {
-        Output::Json => print::json(&tidy(&made)?)?,
-        Output::Yaml => print::yaml(&tidy(&made)?)?,
-        _ => print::raw(&format!(
-            "evacuation.flambeau.dev/{name} created: everything leaves {}\n",
-            moves::place(&made.spec)
-        ))?,
-    }
-    if request.wait {
-        let subject = Subject::Evacuation(name);
-        live::follow(hub, &subject, Wanted::Completed, request.timeout).await?;
-    } else if request.output == Output::Table {
-        eprintln!("follow it: kubectl flambeau status -A -w");
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn prefix(spec: &EvacuationSpec) -> String {

@@ -1,15 +1,16 @@
 //! Requests that move something: what the planner says first, then the object.
 
 mod evacuate;
+mod made;
 mod opinion;
 
 pub use evacuate::run as evacuate;
 
 use crate::{
-    cli::{self, Output, Request},
+    cli::{self, Request},
     failure::Failure,
     hub::Hub,
-    live::{self, Subject, Wanted},
+    live::Subject,
     moves, print, status,
 };
 use flambeau_crds::{
@@ -23,9 +24,9 @@ use flambeau_planner::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Api, ResourceExt};
+use kube::Api;
+use made::{Asked, draft};
 use opinion::{Opinion, of_move};
-use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// One move that a person asks for.
@@ -97,8 +98,9 @@ async fn ask(hub: &Hub, wish: &Wish<'_>) -> anyhow::Result<ExitCode> {
         Err(refusal) => (None, refusal),
     };
     let remedy = remedy(&opinion, &snapshot, &key, wish);
-    if let (Some(spec), true) = (&spec, wish.request.dry_run) {
-        print::raw(&draft(spec, &key, &opinion)?)?;
+    let object = spec.map(|spec| migration(spec, &key));
+    if let (Some(object), true) = (&object, wish.request.dry_run) {
+        print::raw(&draft(object, &opinion.sentence())?)?;
     }
     if let Opinion::Refused { reason, message } = opinion {
         return Err(Failure::Refused {
@@ -108,64 +110,38 @@ async fn ask(hub: &Hub, wish: &Wish<'_>) -> anyhow::Result<ExitCode> {
         }
         .into());
     }
-    let Some(spec) = spec else {
+    let Some(object) = object else {
         return Ok(ExitCode::SUCCESS);
     };
     if wish.type_ == MigrationType::Failover {
-        warn_of_needless_failover(&snapshot, &key, &spec.from, now);
+        warn_of_needless_failover(&snapshot, &key, &object.spec.from, now);
     }
-    create(hub, wish, &key, spec, &opinion).await
+    let asked = Asked {
+        api: Api::namespaced(hub.client.clone(), &key.namespace),
+        about: format!("{}{}", words(&object.spec), opinion.aside()),
+        object,
+        follow: format!("{} -n {}", key.name, key.namespace),
+        request: wish.request,
+    };
+    let subject = |name: &str| {
+        Subject::Migration(ApplicationKey {
+            namespace: key.namespace.clone(),
+            name: name.into(),
+        })
+    };
+    asked.create(hub, subject).await
 }
 
-async fn create(
-    hub: &Hub,
-    wish: &Wish<'_>,
-    key: &ApplicationKey,
-    spec: MigrationSpec,
-    opinion: &Opinion,
-) -> anyhow::Result<ExitCode> {
-    let request = wish.request;
-    let api: Api<Migration> = Api::namespaced(hub.client.clone(), &key.namespace);
-    let object = Migration {
+fn migration(spec: MigrationSpec, key: &ApplicationKey) -> Migration {
+    Migration {
         metadata: ObjectMeta {
             namespace: Some(key.namespace.to_string()),
-            generate_name: Some(prefix(key, wish.type_)),
+            generate_name: Some(prefix(key, spec.type_)),
             ..ObjectMeta::default()
         },
         spec,
         status: None,
-    };
-    let made = hub.create(&api, &object, request.dry_run).await?;
-    if request.dry_run {
-        eprintln!("the hub would take it; nothing was created (--dry-run)");
-        return Ok(ExitCode::SUCCESS);
     }
-    let name = made.name_any();
-    match request.output {
-        Output::Json => print::json(&tidy(&made)?)?,
-        Output::Yaml => print::yaml(&tidy(&made)?)?,
-        _ => {
-            print::raw(&format!(
-                "migration.flambeau.dev/{name} created: {}{}\n",
-                words(&made.spec),
-                opinion.aside()
-            ))?;
-        }
-    }
-    if request.wait {
-        let moved = ApplicationKey {
-            namespace: key.namespace.clone(),
-            name: name.as_str().into(),
-        };
-        let subject = Subject::Migration(moved);
-        live::follow(hub, &subject, Wanted::Completed, request.timeout).await?;
-    } else if request.output == Output::Table {
-        eprintln!(
-            "follow it: kubectl flambeau status {} -n {} -w",
-            key.name, key.namespace
-        );
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// What would be asked for, or what makes it impossible to ask.
@@ -288,39 +264,6 @@ fn words(spec: &MigrationSpec) -> String {
     )
 }
 
-/// What would be made, as kubectl create takes it, below what the planner says
-/// of it.
-fn draft(spec: &MigrationSpec, key: &ApplicationKey, opinion: &Opinion) -> anyhow::Result<String> {
-    let manifest = json!({
-        "apiVersion": "flambeau.dev/v1alpha1",
-        "kind": "Migration",
-        "metadata": {"namespace": &*key.namespace, "generateName": prefix(key, spec.type_)},
-        "spec": without_defaults(serde_json::to_value(spec)?),
-    });
-    Ok(format!(
-        "# {}\n{}",
-        opinion.sentence(),
-        serde_yaml::to_string(&manifest)?
-    ))
-}
-
-/// Fields that are false say nothing.
-fn without_defaults(mut spec: Value) -> Value {
-    if let Some(fields) = spec.as_object_mut() {
-        fields.retain(|_, value| *value != Value::Bool(false));
-    }
-    spec
-}
-
-/// An object as people want to read it.
-fn tidy(object: &impl serde::Serialize) -> anyhow::Result<Value> {
-    let mut value = serde_json::to_value(object)?;
-    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
-    Ok(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,7 +288,7 @@ mod tests {
             abort: false,
         };
         assert_eq!(
-            draft(&spec, &key, &Opinion::Passed).unwrap(),
+            draft(&migration(spec, &key), &Opinion::Passed.sentence()).unwrap(),
             "# the planner lets it begin\n\
              apiVersion: flambeau.dev/v1alpha1\n\
              kind: Migration\n\
