@@ -53,6 +53,20 @@ pub fn restore(cluster: &str) -> Result<()> {
     network::set_link(cluster, true)
 }
 
+/// Loses every packet from a cluster to some networks behind its link; everything else goes on.
+///
+/// # Errors
+/// When the kernel refuses.
+fn cut_from(cluster: &str, networks: &[String]) -> Result<()> {
+    let table = format!(
+        "table inet {TABLE} {{\n chain cut {{\n  type filter hook postrouting priority -400; policy accept;\n  \
+         oifname \"{INSIDE}\" ip daddr {{ {} }} drop\n }}\n}}\n",
+        networks.join(", ")
+    );
+    inside(cluster, &["nft", "-f", "-"], &table)
+        .with_context(|| format!("cut {cluster} off {}", networks.join(", ")))
+}
+
 fn inside(cluster: &str, words: &[&str], input: &str) -> Result<()> {
     let net = format!("--net={}", network::namespace(cluster).display());
     let mut all = vec![net.as_str()];
@@ -104,6 +118,16 @@ impl Testbed {
     /// As [`cut_group`].
     pub fn cut_operator_off(&self, clusters: &[&Cluster]) -> Result<()> {
         cut_group(&operator_group(), &addresses(clusters))
+    }
+
+    /// Cuts the edge off the pods of every member: requests of users reach none of them, while everybody else does. The
+    /// hub's link is restored as any other.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn cut_edge_off(&self) -> Result<()> {
+        let pods: Vec<String> = self.members().iter().map(|member| member.pods()).collect();
+        cut_from(self.hub().name(), &pods)
     }
 
     /// Joins the operator with every cluster again.

@@ -59,8 +59,14 @@ pub fn objection(
     active: &Placement,
     loss: &Loss,
     snapshot: &Snapshot,
+    edge_suspect: bool,
     now: Timestamp,
 ) -> Option<(Reason, String)> {
+    if edge_suspect && loss.reason == Reason::ServiceLost {
+        let message = "services of most clusters fell silent together, so the edge is suspected \
+                       and nothing moves by itself: see what is between the edge and the clusters";
+        return Some((Reason::EdgeSuspect, message.to_owned()));
+    }
     if snapshot.hub_suspect() {
         let message = "most clusters stopped answering together, so the hub is suspected and \
                        nothing moves by itself: ask for a failover if they are gone for good";

@@ -4,13 +4,15 @@
 //! An API server that does not answer is no proof: applications go on serving
 //! without it. A cluster is lost when its API server has been silent for longer
 //! than its threshold *and* no application there answers requests. And when
-//! most clusters vanish together, it is the hub that is cut off.
+//! most clusters vanish together, it is the hub that is cut off; when the
+//! services of most fall silent together, it is the edge.
 
 use crate::{
     Reason,
-    model::{Cluster, Reach, Snapshot},
+    model::{Cluster, Name, Reach, Service, Snapshot},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 
 /// What is thought of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +119,7 @@ impl Snapshot {
     /// enough, count as vanished with the others: the first to be called
     /// unreachable must not be left for one that is about to be.
     pub fn hub_suspect(&self) -> bool {
-        let mut vanished: Vec<Timestamp> = self
+        let vanished: Vec<Timestamp> = self
             .clusters
             .values()
             .filter_map(|cluster| match cluster.reach {
@@ -125,7 +127,6 @@ impl Snapshot {
                 _ => None,
             })
             .collect();
-        vanished.sort();
         let asked = self
             .clusters
             .values()
@@ -136,15 +137,54 @@ impl Snapshot {
             .values()
             .filter(|cluster| cluster.in_doubt && cluster.reach == Reach::Reachable)
             .count();
-        vanished.iter().enumerate().any(|(index, last)| {
-            let earlier = vanished[..index]
-                .iter()
-                .take_while(|since| last.duration_since(**since) > self.settings.hub_window)
-                .count();
-            let together = index + 1 - earlier + in_doubt;
-            together * 2 > asked - earlier
-        })
+        most_together(vanished, in_doubt, asked, self.settings.hub_window)
     }
+
+    /// The services of two clusters or more, and of more than half of those
+    /// that serve, fell silent within one window: it is more likely that the
+    /// edge reaches nobody than that each of them broke, and a copy elsewhere
+    /// would not answer either.
+    pub fn edge_suspect(&self) -> bool {
+        // By cluster: silent since when, or not.
+        let mut serving: BTreeMap<&Name, Option<Timestamp>> = BTreeMap::new();
+        for application in &self.applications {
+            let copy = application.record.active().and_then(|active| {
+                let copy = application.copies.get(&active.cluster)?;
+                Some((&active.cluster, copy.service))
+            });
+            match copy {
+                Some((cluster, Service::Answers)) => {
+                    serving.insert(cluster, None);
+                }
+                Some((cluster, Service::Silent { since })) => {
+                    let all = serving.entry(cluster).or_insert(Some(since));
+                    *all = all.map(|first| first.min(since));
+                }
+                Some((_, Service::Unknown)) | None => {}
+            }
+        }
+        let silent: Vec<Timestamp> = serving.values().copied().flatten().collect();
+        silent.len() > 1 && most_together(silent, 0, serving.len(), self.settings.hub_window)
+    }
+}
+
+/// Whether more than half of those that were left vanished within one window,
+/// with those that are about to.
+fn most_together(
+    mut vanished: Vec<Timestamp>,
+    in_doubt: usize,
+    all: usize,
+    window: SignedDuration,
+) -> bool {
+    vanished.sort();
+    vanished.iter().enumerate().any(|(index, last)| {
+        let earlier = vanished[..index]
+            .iter()
+            .take_while(|since| last.duration_since(**since) > window)
+            .count();
+        let together = index + 1 - earlier + in_doubt;
+        together * 2 > all - earlier
+    })
 }
 
 /// The next moment at which the judgement of a cluster changes by itself.

@@ -44,6 +44,7 @@ pub fn needs(snapshot: &Snapshot, law: &LawBook, ledger: &mut Ledger, now: Times
         law,
         ledger,
         kinds: MissingKinds::default(),
+        edge_suspect: snapshot.edge_suspect(),
         now,
     };
     let mut needs: Vec<(usize, Need)> = order
@@ -60,6 +61,7 @@ pub struct Chooser<'a, 'b> {
     pub law: &'b LawBook,
     pub ledger: &'b mut Ledger,
     pub kinds: MissingKinds<'a>,
+    pub edge_suspect: bool,
     pub now: Timestamp,
 }
 
@@ -117,9 +119,10 @@ impl<'a> Chooser<'a, '_> {
     fn leaving(&self, application: &Application, active: &Placement) -> Leaving<'a> {
         let (snapshot, now) = (self.snapshot, self.now);
         let loss = failover::loss(application, snapshot, &active.cluster, now);
-        let held = loss
-            .as_ref()
-            .and_then(|loss| failover::objection(application, active, loss, snapshot, now));
+        let suspect = self.edge_suspect;
+        let held = loss.as_ref().and_then(|loss| {
+            failover::objection(application, active, loss, snapshot, suspect, now)
+        });
         match (loss, held) {
             (Some(loss), None) => {
                 let bounds = Bounds {

@@ -169,6 +169,9 @@ reasons! {
     /// Most clusters stopped answering at once: the hub is suspected, and
     /// nothing moves.
     HubSuspect,
+    /// Services of most clusters fell silent at once: the edge is suspected,
+    /// and no application leaves because of it.
+    EdgeSuspect,
     /// Objects are still to be written to the target.
     ObjectsPending,
     /// The target has no ready endpoint, or the edge does not know it yet.

@@ -76,6 +76,7 @@ const SCENARIOS: &[(&str, When, Scenario)] = &[
     ("most-clusters-vanish", Asked, lost::most_clusters_vanish),
     ("node-dead", Asked, lost::node_dead),
     ("api-server-dead", Asked, mute::api_server_dead),
+    ("edge-cut-off", Asked, mute::edge_cut_off),
     ("no-lawful-target", Asked, law::no_lawful_target),
     (
         "policy-withdrawn-before-shift",

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use flambeau_crds::Sensitivity;
 use flambeau_games::Application;
 use flambeau_testbed::cluster::{API_SERVER, Cluster};
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::{
@@ -109,6 +110,44 @@ pub fn hub_cut_off(world: &World) -> Result<Counted> {
         length.as_secs(),
         took.as_secs_f64()
     )))
+}
+
+/// The edge reaches no pod of any member, and everybody else does: no other cluster would answer either, so nothing moves,
+/// and everything serves as soon as the edge is whole again.
+pub fn edge_cut_off(world: &World) -> Result<Counted> {
+    /// The edge takes up its connections within this time.
+    const SERVES_AGAIN: Duration = Duration::from_secs(15);
+    let stage = world.stage("edge-cut")?;
+    let play = |application, cluster| {
+        let clusters = [cluster, "ovh"];
+        stage.play(
+            stage.asked_as(application, Sensitivity::Public, &clusters),
+            |_| {},
+        )
+    };
+    let one = play(Application::Website, "alibaba")?;
+    let other = play(Application::Volunteers, "atos")?;
+    let load = Load::start(world, &[&one, &other], 100.0)?;
+    let cut = Timestamp::now();
+    world.testbed.cut_edge_off()?;
+    for played in [&one, &other] {
+        played.says("Stalled", "True", "EdgeSuspect")?;
+    }
+    // Nothing can be awaited: that nothing happens is the point.
+    sleep(BEYOND_THRESHOLDS);
+    world.testbed.hub().restore_link()?;
+    for played in [&one, &other] {
+        played.serves()?;
+        played.says("Stalled", "False", "Settled")?;
+    }
+    one.rests_at("alibaba")?;
+    other.rests_at("atos")?;
+    for played in [&one, &other] {
+        ensure!(played.moves()?.is_empty(), "{} moved", played.name());
+    }
+    let limit = Timestamp::now().duration_since(cut).unsigned_abs() + SERVES_AGAIN;
+    let (counted, _) = load.ends_after_loss(&[one.name(), other.name()], &[cut], limit)?;
+    Ok(counted)
 }
 
 /// The version of everything that belongs to applications of a namespace, in every member.

@@ -63,6 +63,7 @@ impl World {
     /// Undoes what a scenario left: policies, applications, broken links, dead and hung parts.
     pub fn tidy(&self) -> Result<()> {
         self.testbed.rejoin_operator()?;
+        self.testbed.hub().restore_link()?;
         self.testbed.end_replica(Replica::Second, Signal::SIGKILL)?;
         self.one_operator()?;
         for member in self.testbed.members() {

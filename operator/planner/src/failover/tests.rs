@@ -77,6 +77,37 @@ fn applications_that_answer_stay_where_the_api_server_is_silent() {
 }
 
 #[test]
+fn services_that_fall_silent_everywhere_make_the_edge_suspect() {
+    let silent = |snapshot: &mut Snapshot, index: usize, cluster: &str, second| {
+        let copies = &mut snapshot.applications[index].copies;
+        if let Some(copy) = copies.get_mut(cluster) {
+            copy.service = Service::Silent {
+                since: later(second),
+            };
+        }
+    };
+    let mut snapshot = three();
+    for (name, cluster) in [("one", "alibaba"), ("two", "ovh")] {
+        snapshot.applications.push(running(name, cluster));
+        let copies = &mut snapshot.applications.last_mut().unwrap().copies;
+        copies.get_mut(cluster).unwrap().service = Service::Answers;
+    }
+    silent(&mut snapshot, 0, "atos", 0);
+    assert!(matches!(decision(&snapshot), Decision::Move { .. }));
+    silent(&mut snapshot, 1, "alibaba", 3);
+    assert_eq!(reason(&snapshot), Some(Reason::EdgeSuspect));
+    // Of one that fell silent long ago, the edge is not to blame.
+    silent(&mut snapshot, 1, "alibaba", -3600);
+    assert!(matches!(decision(&snapshot), Decision::Move { .. }));
+    // Nor where another application of the cluster answers.
+    silent(&mut snapshot, 1, "alibaba", 3);
+    snapshot.applications.push(running("three", "alibaba"));
+    let copies = &mut snapshot.applications[3].copies;
+    copies.get_mut("alibaba").unwrap().service = Service::Answers;
+    assert!(matches!(decision(&snapshot), Decision::Move { .. }));
+}
+
+#[test]
 fn a_person_decides_in_manual_mode() {
     let mut snapshot = three();
     lose(&mut snapshot, "atos");
