@@ -16,7 +16,11 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use std::time::{Duration, Instant};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 /// Far longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,6 +80,43 @@ pub async fn client(plane: &Plane) -> Client {
         .await
         .unwrap();
     transport::client(&config, &Leadership::always()).unwrap()
+}
+
+/// What is seen of the renewals of a Lease.
+pub struct Renewals {
+    api: Api<Lease>,
+    name: &'static str,
+    last: Option<MicroTime>,
+}
+
+impl Renewals {
+    /// From now on.
+    pub async fn of(plane: &Plane, name: &'static str) -> Self {
+        let api = Api::namespaced(client(plane).await, "default");
+        let last = Self::time(&api, name).await;
+        Self { api, name, last }
+    }
+
+    /// Waits until it was renewed so many times more.
+    pub async fn wait_for(&mut self, times: usize) {
+        for _ in 0..times {
+            let renewed = async {
+                loop {
+                    let time = Self::time(&self.api, self.name).await;
+                    if time.is_some() && time != self.last {
+                        return time;
+                    }
+                    sleep(Duration::from_millis(50)).await;
+                }
+            };
+            self.last = timeout(PATIENCE, renewed).await.unwrap();
+        }
+    }
+
+    async fn time(api: &Api<Lease>, name: &str) -> Option<MicroTime> {
+        let lease = api.get_opt(name).await.unwrap()?;
+        lease.spec?.renew_time
+    }
 }
 
 /// A holder that writes the Lease by hand, with whatever its clock says.

@@ -1,7 +1,7 @@
 //! Who takes the Lease, when, and when it is lost.
 
 use crate::{
-    candidate::{ByHand, Candidate},
+    candidate::{ByHand, Candidate, Renewals},
     plane::{Plane, plane},
 };
 use flambeau_operator::leader::End;
@@ -21,10 +21,10 @@ async fn a_free_lease_is_taken_at_once_and_shows_its_holder() {
     let lease = plane.get("lease/free");
     assert_eq!(lease["spec"]["holderIdentity"], "one");
     assert_eq!(lease["spec"]["leaseDurationSeconds"], 10);
-    // It is renewed for longer than it was granted.
     let mut short = Candidate::start(&plane, "renewed", "one", 2).await;
     short.leads().await;
-    sleep(Duration::from_secs(4)).await;
+    // Each is 0.3 s after the one before: longer together than it was granted.
+    Renewals::of(&plane, "renewed").await.wait_for(14).await;
     assert_eq!(short.leadership.check(), Ok(()));
 }
 
@@ -34,7 +34,7 @@ async fn a_released_lease_is_taken_over_at_once() {
     let mut one = Candidate::start(&plane, "released", "one", 10).await;
     one.leads().await;
     let mut two = Candidate::start(&plane, "released", "two", 10).await;
-    sleep(Duration::from_secs(3)).await;
+    Renewals::of(&plane, "released").await.wait_for(2).await;
     assert!(two.stands_by());
     let first = one.leadership.clone();
     let asked = Instant::now();
@@ -51,7 +51,7 @@ async fn a_dead_holder_is_waited_for_no_longer_than_it_was_granted() {
     let mut one = Candidate::start(&plane, "dead", "one", 3).await;
     one.leads().await;
     let mut two = Candidate::start(&plane, "dead", "two", 3).await;
-    sleep(Duration::from_secs(1)).await;
+    Renewals::of(&plane, "dead").await.wait_for(2).await;
     let first = one.leadership.clone();
     let died = Instant::now();
     one.task.abort();
@@ -69,12 +69,14 @@ async fn a_lease_deleted_by_hand_stays_with_its_holder() {
     let mut one = Candidate::start(&plane, "deleted", "one", 3).await;
     one.leads().await;
     let two = Candidate::start(&plane, "deleted", "two", 3).await;
-    sleep(Duration::from_secs(1)).await;
+    let mut renewals = Renewals::of(&plane, "deleted").await;
+    renewals.wait_for(2).await;
     for _ in 0..3 {
         plane.run(&["delete", "lease", "deleted"]);
-        sleep(Duration::from_millis(700)).await;
+        // It is made anew, and both have looked at it since.
+        renewals.wait_for(2).await;
+        assert_eq!(plane.get("lease/deleted")["spec"]["holderIdentity"], "one");
     }
-    assert_eq!(plane.get("lease/deleted")["spec"]["holderIdentity"], "one");
     assert_eq!(one.leadership.check(), Ok(()));
     assert!(two.stands_by());
 }
@@ -85,7 +87,7 @@ async fn a_label_by_hand_does_not_matter_and_another_holder_ends_leadership_at_o
     let mut one = Candidate::start(&plane, "stolen", "one", 10).await;
     one.leads().await;
     plane.run(&["label", "lease", "stolen", "looked=at"]);
-    sleep(Duration::from_secs(2)).await;
+    Renewals::of(&plane, "stolen").await.wait_for(1).await;
     assert_eq!(one.leadership.check(), Ok(()));
     let patch = r#"{"spec":{"holderIdentity":"thief"}}"#;
     plane.run(&["patch", "lease", "stolen", "--type=merge", "-p", patch]);
@@ -107,6 +109,7 @@ async fn a_clock_that_is_wrong_neither_steals_nor_loses() {
     let mut slow = ByHand::take(&plane, "slow", 2, behind).await;
     let candidate = Candidate::start(&plane, "slow", "candidate", 2).await;
     for renewal in 1..=20 {
+        // The pace of the holder, for more than twice as long as is granted.
         sleep(Duration::from_millis(250)).await;
         slow.renew(behind + SignedDuration::from_millis(250 * renewal))
             .await;
@@ -145,7 +148,7 @@ async fn without_an_api_server_leadership_ends_and_nobody_takes_it() {
     let mut one = Candidate::start(&plane, "silent", "one", 4).await;
     one.leads().await;
     let mut two = Candidate::start(&plane, "silent", "two", 4).await;
-    sleep(Duration::from_secs(1)).await;
+    Renewals::of(&plane, "silent").await.wait_for(2).await;
     let leadership = one.leadership.clone();
     let silent = plane.stop_api_server();
     let begun = Instant::now();
@@ -156,6 +159,7 @@ async fn without_an_api_server_leadership_ends_and_nobody_takes_it() {
     let took = begun.elapsed();
     assert!(took < Duration::from_millis(2400) + SLACK, "{took:?}");
     assert!(took > Duration::from_millis(1500), "{took:?}");
+    // Until well after the Lease has run out: nobody takes it without an answer.
     sleep(Duration::from_secs(3)).await;
     assert!(two.stands_by());
     drop(silent);
