@@ -29,8 +29,7 @@ async fn writes_what_is_declared_and_nothing_twice() {
     let fleet = Fleet::new(&plane);
     fleet.reachable().await;
     let declared = application("once", "shop", &shop());
-    fleet.declare(&declared);
-    fleet.apply(&declared, 3).await.unwrap();
+    fleet.place(&declared, 3).await;
     fleet
         .until("settled", || fleet.observe(&declared, 3).settled())
         .await;
@@ -72,8 +71,7 @@ async fn puts_right_what_somebody_changed() {
     let fleet = Fleet::new(&plane);
     fleet.reachable().await;
     let declared = application("drift", "shop", &shop());
-    fleet.declare(&declared);
-    fleet.apply(&declared, 1).await.unwrap();
+    fleet.place(&declared, 1).await;
     let current = || fleet.observe(&declared, 1).current;
     fleet.until("current", || current() == 4).await;
 
@@ -107,8 +105,7 @@ async fn deletes_what_is_no_longer_declared() {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}}),
     ];
     let declared = application("surplus", "shop", &two);
-    fleet.declare(&declared);
-    fleet.apply(&declared, 1).await.unwrap();
+    fleet.place(&declared, 1).await;
     let one = [
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "2"}}),
     ];
@@ -401,8 +398,7 @@ async fn erases_kinds_that_were_never_watched() {
     let objects =
         [json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}})];
     let declared = application("leftover", "shop", &objects);
-    writer.declare(&declared);
-    writer.apply(&declared, 1).await.unwrap();
+    writer.place(&declared, 1).await;
     drop(writer);
 
     let fleet = Fleet::new(&plane);
@@ -435,8 +431,7 @@ async fn a_lower_epoch_writes_nothing() {
     let fleet = Fleet::new(&plane);
     fleet.reachable().await;
     let declared = application("epoch", "shop", &shop()[..1]);
-    fleet.declare(&declared);
-    fleet.apply(&declared, 7).await.unwrap();
+    fleet.place(&declared, 7).await;
     let changed = application(
         "epoch",
         "shop",
@@ -479,8 +474,7 @@ async fn endpoints_are_those_of_the_traffic() {
         service: "shop".into(),
         port: 80,
     });
-    fleet.declare(&declared);
-    fleet.apply(&declared, 1).await.unwrap();
+    fleet.place(&declared, 1).await;
     assert!(!fleet.members.serves("member", &declared.key).await.unwrap());
     plane.apply(&json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {"name": "shop-by-hand", "namespace": "endpoints", "ownerReferences": [{"apiVersion": "v1", "kind": "Service",

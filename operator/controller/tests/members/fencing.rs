@@ -105,6 +105,14 @@ fn refused<T: std::fmt::Debug>(result: Result<T, String>, what: &str) {
     assert!(message.contains("flambeau-fencing"), "{message}");
 }
 
+/// Asserts that a write was refused because its epoch is over.
+fn outdated(error: &MemberError, newest: i64, written: i64) {
+    let MemberError::Fenced { live, epoch, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!((*live, *epoch), (newest, written), "{error}");
+}
+
 pub fn erasure(declared: &Declared, highest: i64, next: i64) -> Erasure {
     Erasure {
         created: declared.created,
@@ -135,8 +143,7 @@ async fn an_old_leader_changes_nothing_and_people_are_not_hindered() {
     let plane = plane();
     let fleet = fenced(&plane).await;
     let declared = settings("fence-update", "settings", "new");
-    fleet.declare(&declared);
-    fleet.apply(&declared, 5).await.unwrap();
+    fleet.place(&declared, 5).await;
     let stale = Stale::new(&plane, "fence-update").await;
     refused(
         stale.apply("settings", "4").await,
@@ -170,8 +177,7 @@ async fn status_is_nobodys_epoch() {
     let plane = plane();
     let fleet = fenced(&plane).await;
     let declared = application("fence-status", "shop", &shop());
-    fleet.declare(&declared);
-    fleet.apply(&declared, 3).await.unwrap();
+    fleet.place(&declared, 3).await;
     // The controller manager makes pods from the Deployment and writes its status, and endpoints of the Service.
     plane.until("status", || {
         plane.get("deployment/shop -n fence-status -o jsonpath={.status.observedGeneration}") == "1"
@@ -201,8 +207,7 @@ async fn an_old_leader_cannot_bring_back_what_was_erased() {
     let plane = plane();
     let fleet = fenced(&plane).await;
     let declared = settings("fence-create", "settings", "old");
-    fleet.declare(&declared);
-    fleet.apply(&declared, 1).await.unwrap();
+    fleet.place(&declared, 1).await;
     assert!(
         !plane
             .get("configmaps -n fence-create -o name")
@@ -231,17 +236,7 @@ async fn an_old_leader_cannot_bring_back_what_was_erased() {
         "is at epoch 2 here",
     );
     let error = fleet.apply(&declared, 1).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            MemberError::Fenced {
-                live: 2,
-                epoch: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    outdated(&error, 2, 1);
     assert!(!error.is_refusal());
     assert_eq!(
         fleet.observe(&declared, 1).refused,
@@ -258,17 +253,7 @@ async fn an_old_leader_cannot_bring_back_what_was_erased() {
     other.declare(&declared);
     gone(&other, &declared).await;
     let error = other.apply(&declared, 1).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            MemberError::Fenced {
-                live: 2,
-                epoch: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    outdated(&error, 2, 1);
     assert_eq!(other.members.metrics().fenced_writes("member"), 1);
     assert_eq!(other.observe(&declared, 1).refused, None);
 
@@ -287,8 +272,7 @@ async fn an_old_leader_cannot_bring_back_what_was_erased() {
         .created
         .map(|created| created + Duration::from_secs(9));
     let third = fenced(&plane).await;
-    third.declare(&anew);
-    third.apply(&anew, 1).await.unwrap();
+    third.place(&anew, 1).await;
     assert!(third.observe(&anew, 1).settled());
     refused(stale.apply("settings", "0").await, "is at epoch 1 here");
     let entry = plane.get("configmap/flambeau-epochs -n fence-create -o jsonpath={.data.shop}");
@@ -300,36 +284,22 @@ async fn what_is_remembered_never_goes_back() {
     let plane = plane();
     let fleet = fenced(&plane).await;
     let declared = settings("fence-epochs", "settings", "new");
-    fleet.declare(&declared);
-    fleet.apply(&declared, 5).await.unwrap();
+    fleet.place(&declared, 5).await;
     let stale = Stale::new(&plane, "fence-epochs").await;
     let live = stale.api.get("flambeau-epochs").await.unwrap();
     let entry = live.data.unwrap()["shop"].clone();
     let lower = entry.replace("/0000000005", "/0000000004");
-    refused(
-        stale
-            .merge("flambeau-epochs", json!({"data": {"shop": lower}}))
-            .await,
-        "the epoch of an application never goes back: application fence-epochs/shop",
-    );
-    refused(
-        stale
-            .merge("flambeau-epochs", json!({"data": {"shop": null}}))
-            .await,
-        "never goes back",
-    );
-    refused(
-        stale
-            .merge("flambeau-epochs", json!({"data": {"shop": "nonsense"}}))
-            .await,
-        "never goes back",
-    );
-    refused(
-        stale
-            .merge("flambeau-epochs", json!({"metadata": {"labels": null}}))
-            .await,
-        "keep it",
-    );
+    for (patch, why) in [
+        (
+            json!({"data": {"shop": lower}}),
+            "the epoch of an application never goes back: application fence-epochs/shop",
+        ),
+        (json!({"data": {"shop": null}}), "never goes back"),
+        (json!({"data": {"shop": "nonsense"}}), "never goes back"),
+        (json!({"metadata": {"labels": null}}), "keep it"),
+    ] {
+        refused(stale.merge("flambeau-epochs", patch).await, why);
+    }
     refused(
         said(
             stale
@@ -447,8 +417,7 @@ async fn a_stale_writer_races_a_new_one_twenty_times_and_never_wins() {
             declared
         };
         let (old, new) = (application("old"), application("new"));
-        fleet.declare(&old);
-        fleet.apply(&old, 1).await.unwrap();
+        fleet.place(&old, 1).await;
         let stale = Arc::new(Stale::new(&plane, "fence-race").await);
         let taken_over = Arc::new(AtomicBool::new(false));
         let writer = tokio::spawn({
@@ -458,22 +427,21 @@ async fn a_stale_writer_races_a_new_one_twenty_times_and_never_wins() {
                 while refusals.len() < 25 {
                     let late = taken_over.load(Ordering::SeqCst);
                     let patch = json!({"metadata": {"annotations": {"flambeau.dev/epoch": "1"}}, "data": {"k": format!("stale {before}")}});
-                    match stale.merge(&name, patch).await {
+                    let result = match stale.merge(&name, patch).await {
+                        // Gone for a moment: then it is made anew.
+                        Err(message) if !message.contains("flambeau-fencing") => {
+                            let application = format!("shop-{trial}");
+                            stale.apply_for(&application, &name, "1").await
+                        }
+                        result => result,
+                    };
+                    match result {
                         Ok(_) if late => after += 1,
                         Ok(_) => before += 1,
                         Err(message) if message.contains("flambeau-fencing") => {
-                            refusals.push(message)
+                            refusals.push(message);
                         }
-                        // Gone for a moment: then it is made anew.
-                        Err(_) => match stale.apply_for(&format!("shop-{trial}"), &name, "1").await
-                        {
-                            Ok(_) if late => after += 1,
-                            Ok(_) => before += 1,
-                            Err(message) if message.contains("flambeau-fencing") => {
-                                refusals.push(message)
-                            }
-                            Err(message) => panic!("{message}"),
-                        },
+                        Err(message) => panic!("{message}"),
                     }
                 }
                 (before, after, refusals)

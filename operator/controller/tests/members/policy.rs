@@ -97,8 +97,7 @@ async fn a_member_that_permits_no_policy_says_so_and_takes_writes() {
         })
         .await;
     let declared = settings("fence-without", "settings", "new");
-    fleet.declare(&declared);
-    fleet.apply(&declared, 2).await.unwrap();
+    fleet.place(&declared, 2).await;
     assert!(fleet.observe(&declared, 2).settled());
     let error = fleet.apply(&declared, 1).await.unwrap_err();
     assert!(

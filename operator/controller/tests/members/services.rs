@@ -142,8 +142,7 @@ async fn inside_its_own_network() {
     let fleet = Fleet::new(&plane);
     fleet.reachable().await;
     let declared = shop();
-    fleet.declare(&declared);
-    fleet.apply(&declared, 1).await.unwrap();
+    fleet.place(&declared, 1).await;
     fleet
         .until("endpoints known", || {
             fleet.members.endpoints("member", &declared.key).len() == 1
@@ -182,6 +181,8 @@ async fn inside_its_own_network() {
     println!("silence told after {:?}", died.elapsed());
     assert!(!services.answer_from("member"));
     let told = service();
+    // Connections are tried and fail meanwhile, one each second: the beginning
+    // of the silence must not move with them.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(service(), told, "one beginning");
     let alive = pod().await;
@@ -197,6 +198,7 @@ async fn inside_its_own_network() {
         async move {
             loop {
                 counts.add(5);
+                // The pace of the users.
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }

@@ -249,6 +249,12 @@ impl Fleet {
         self.members.observe("member", &declared.key, epoch)
     }
 
+    /// Declares and applies, as when an application comes to the member.
+    pub async fn place(&self, declared: &Declared, epoch: i64) {
+        self.declare(declared);
+        self.apply(declared, epoch).await.unwrap();
+    }
+
     pub async fn apply_once(&self, declared: &Declared, epoch: i64) -> Result<(), MemberError> {
         self.members.apply("member", declared, epoch).await
     }

@@ -73,8 +73,7 @@ async fn a_member_that_hangs_is_unreachable_and_its_objects_stay_known() {
     let fleet = Fleet::new(&plane);
     fleet.reachable().await;
     let declared = application("hang", "shop", &shop()[..1]);
-    fleet.declare(&declared);
-    fleet.apply(&declared, 1).await.unwrap();
+    fleet.place(&declared, 1).await;
 
     let stopped = plane.stop_api_server();
     fleet
