@@ -31,13 +31,10 @@ fn a_lost_cluster_is_left_and_may_return() {
     let mut fleet = Fleet::start();
     let mut badges = application("badges");
     badges["spec"]["objectives"] = json!({"recoveryTimeSeconds": 60});
-    fleet.apply(&badges);
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&badges);
 
     fleet.cut("one");
-    fleet.until("it serves elsewhere", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("two")
-    });
+    fleet.active_on("gapp/badges", "two");
     assert_eq!(outcome(&fleet, "badges-1").0, "Completed");
     assert_eq!(fleet.configmaps("two"), "configmap/badges");
     let moved = fleet.get("migration/badges-1");
@@ -120,8 +117,7 @@ fn an_application_that_asks_for_a_person_says_so_and_stays() {
     let fleet = Fleet::start();
     let mut manual = application("badges");
     manual["spec"]["failover"] = json!({"mode": "Manual"});
-    fleet.apply(&manual);
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&manual);
     fleet.cut("one");
     let (reason, message) = fleet.condition("gapp/badges", "Stalled", "True");
     assert_eq!(reason, "FailoverManual");
@@ -143,8 +139,7 @@ fn an_application_that_asks_for_a_person_says_so_and_stays() {
 fn when_most_clusters_vanish_together_nothing_moves() {
     let _alone = alone();
     let fleet = Fleet::start();
-    fleet.apply(&application("badges"));
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&application("badges"));
     fleet.cut("one");
     fleet.cut("two");
     fleet.until("the hub is suspected", |fleet| {

@@ -1,6 +1,6 @@
 //! A hub, two members and the operator as a process of its own.
 
-use crate::link::Link;
+use crate::{active, link::Link};
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
     wait::{self, Probe},
@@ -252,6 +252,20 @@ impl Fleet {
         let condition = condition(&self.get(what), type_).unwrap();
         let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
         (text("reason"), text("message"))
+    }
+
+    /// Applies an application, and waits until it serves.
+    pub fn place(&self, application: &Value) {
+        self.apply(application);
+        let name = application["metadata"]["name"].as_str().unwrap();
+        self.condition(&format!("gapp/{name}"), "Ready", "True");
+    }
+
+    /// Waits until an application is recorded as active on a cluster.
+    pub fn active_on(&self, application: &str, cluster: &str) {
+        self.until(&format!("{application} is active on {cluster}"), |fleet| {
+            active(&fleet.get(application)) == Some(cluster)
+        });
     }
 
     /// Names of ConfigMaps of the test on a member.

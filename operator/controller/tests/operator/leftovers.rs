@@ -1,7 +1,7 @@
 //! What must not be left on members.
 
 use crate::{
-    active, alone,
+    alone,
     fleet::{Fleet, application, refuse},
 };
 
@@ -23,8 +23,7 @@ fn a_kind_that_went_out_of_use_while_nobody_looked_is_erased() {
     let _alone = alone();
     let mut fleet = Fleet::start();
     let mut badges = application("badges");
-    fleet.apply(&badges);
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&badges);
     assert_eq!(secrets(&fleet, "one"), "secret/badges");
     fleet.kill_operator();
     badges["spec"]["resources"].as_array_mut().unwrap().pop();
@@ -41,12 +40,9 @@ fn a_kind_that_went_out_of_use_while_its_cluster_was_away_is_erased() {
     let _alone = alone();
     let mut fleet = Fleet::start();
     let mut badges = application("badges");
-    fleet.apply(&badges);
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&badges);
     fleet.cut("one");
-    fleet.until("it serves elsewhere", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("two")
-    });
+    fleet.active_on("gapp/badges", "two");
     badges["spec"]["resources"].as_array_mut().unwrap().pop();
     fleet.apply(&badges);
     fleet.until("the Secret is erased where it serves", |fleet| {
@@ -71,14 +67,11 @@ fn an_application_created_again_is_not_confused_with_what_is_left_of_the_first()
     let _alone = alone();
     let fleet = Fleet::start();
     let mut badges = application("badges");
-    fleet.apply(&badges);
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&badges);
     // Twice moved: the copy on cluster one has epoch 3.
     for (law, target) in [("east", "two"), ("west", "one")] {
         fleet.apply(&refuse("law", &[law]));
-        fleet.until("it moves", |fleet| {
-            active(&fleet.get("gapp/badges")) == Some(target)
-        });
+        fleet.active_on("gapp/badges", target);
         fleet.condition("gapp/badges", "Reconciling", "False");
     }
     fleet.cut("one");

@@ -70,8 +70,7 @@ fn an_application_is_placed_once_and_a_restart_writes_nothing() {
 fn a_policy_moves_an_application_and_nothing_is_left_behind() {
     let _alone = alone();
     let fleet = Fleet::start();
-    fleet.apply(&application("badges"));
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&application("badges"));
     fleet.apply(&refuse("law", &["east"]));
     fleet.until("the Migration is done", |fleet| {
         let migrations = fleet.get("migrations");
@@ -127,9 +126,7 @@ fn a_policy_moves_an_application_and_nothing_is_left_behind() {
     // There and back again.
     fleet.hub(&["delete", "sovereigntypolicy", "law"]);
     fleet.apply(&refuse("law", &["west"]));
-    fleet.until("it is back", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("one")
-    });
+    fleet.active_on("gapp/badges", "one");
     fleet.condition("gapp/badges", "Reconciling", "False");
     assert_eq!(fleet.get("gapp/badges")["status"]["epoch"], 3);
     assert_eq!(fleet.configmaps("two"), "");
@@ -139,8 +136,7 @@ fn a_policy_moves_an_application_and_nothing_is_left_behind() {
 fn without_a_lawful_cluster_nothing_moves_until_there_is_one() {
     let _alone = alone();
     let fleet = Fleet::start();
-    fleet.apply(&application("badges"));
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&application("badges"));
     let mut unknown = provider_facts("west");
     unknown["spec"]["ownership"] = json!({"chain": "Incomplete"});
     fleet.apply(&unknown);
@@ -163,10 +159,9 @@ fn without_a_lawful_cluster_nothing_moves_until_there_is_one() {
         "True"
     );
 
+    // It moves without being asked.
     fleet.apply(&provider_facts("west"));
-    fleet.until("it moves without being asked", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("two")
-    });
+    fleet.active_on("gapp/badges", "two");
     fleet.condition("gapp/badges", "Stalled", "False");
 }
 
@@ -210,16 +205,14 @@ fn what_cannot_be_used_is_told_and_harms_nobody() {
         ready.is_some_and(|ready| ready["reason"] == "ClusterMisconfigured")
     });
 
-    fleet.apply(&application("badges"));
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&application("badges"));
 }
 
 #[test]
 fn what_is_in_use_is_not_deleted() {
     let _alone = alone();
     let fleet = Fleet::start();
-    fleet.apply(&application("badges"));
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&application("badges"));
     fleet.hub(&["delete", "membercluster", "one", "--wait=false"]);
     fleet.hub(&["delete", "cloudprovider", "east", "--wait=false"]);
     let (reason, _) = fleet.condition("membercluster/one", "Stalled", "True");
@@ -246,8 +239,7 @@ fn what_is_in_use_is_not_deleted() {
 fn a_dead_member_does_not_hold_up_a_deletion() {
     let _alone = alone();
     let mut fleet = Fleet::start();
-    fleet.apply(&application("badges"));
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&application("badges"));
     fleet.members.remove("one");
     fleet.condition("membercluster/one", "Ready", "False");
     fleet.hub(&["delete", "gapp", "badges", "--timeout=60s"]);

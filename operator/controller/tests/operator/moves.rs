@@ -25,40 +25,41 @@ pub fn outcome(fleet: &Fleet, name: &str) -> (String, String) {
     (text("outcome"), text("abortReason"))
 }
 
+/// Waits until a move is walked back for this reason.
+fn aborted(fleet: &Fleet, name: &str, reason: &str) {
+    let (outcome, why) = outcome(fleet, name);
+    assert_eq!(outcome, "Aborted", "{name}");
+    assert!(why.starts_with(reason), "{name}: {why}");
+}
+
+/// An application in the middle of the move `away` from cluster one to two: it
+/// is recorded there, and soaks for so long.
+fn soaking(fleet: &Fleet, seconds: u32) -> Value {
+    let mut badges = application("badges");
+    badges["spec"]["migration"]["soakSeconds"] = json!(seconds);
+    fleet.place(&badges);
+    fleet.apply(&request("away", "badges", "one", "two"));
+    fleet.active_on("gapp/badges", "two");
+    badges
+}
+
 #[test]
 fn a_person_may_move_an_application_but_not_beyond_the_law() {
     let _alone = alone();
     let fleet = Fleet::start();
-    fleet.apply(&application("badges"));
-    fleet.condition("gapp/badges", "Ready", "True");
-    for (name, request, reason) in [
-        (
-            "unknown",
-            request("unknown", "badges", "one", "nowhere"),
-            "ClusterUnknown",
-        ),
-        (
-            "elsewhere",
-            request("elsewhere", "badges", "two", "one"),
-            "SourceMismatch",
-        ),
-        (
-            "nobody",
-            request("nobody", "nobody", "one", "two"),
-            "ApplicationGone",
-        ),
+    fleet.place(&application("badges"));
+    for (name, application, from, to, reason) in [
+        ("unknown", "badges", "one", "nowhere", "ClusterUnknown"),
+        ("elsewhere", "badges", "two", "one", "SourceMismatch"),
+        ("nobody", "nobody", "one", "two", "ApplicationGone"),
     ] {
-        fleet.apply(&request);
-        let (outcome, why) = outcome(&fleet, name);
-        assert_eq!(outcome, "Aborted", "{name}");
-        assert!(why.starts_with(reason), "{name}: {why}");
+        fleet.apply(&request(name, application, from, to));
+        aborted(&fleet, name, reason);
     }
     fleet.apply(&refuse("law", &["west"]));
     fleet.condition("sovereigntypolicy/law", "InForce", "True");
     fleet.apply(&request("unlawful", "badges", "one", "two"));
-    let (ended, why) = outcome(&fleet, "unlawful");
-    assert_eq!(ended, "Aborted");
-    assert!(why.starts_with("ProviderRefused"), "{why}");
+    aborted(&fleet, "unlawful", "ProviderRefused");
     assert_eq!(active(&fleet.get("gapp/badges")), Some("one"));
     assert_eq!(fleet.configmaps("two"), "");
 
@@ -67,50 +68,31 @@ fn a_person_may_move_an_application_but_not_beyond_the_law() {
     fleet.apply(&request("badges-1", "badges", "one", "two"));
     assert_eq!(outcome(&fleet, "badges-1").0, "Completed");
     fleet.apply(&refuse("law", &["west"]));
-    fleet.until("the policy brings it back", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("one")
-    });
+    fleet.active_on("gapp/badges", "one");
 }
 
 #[test]
 fn a_move_deleted_by_hand_is_walked_back_first() {
     let _alone = alone();
     let fleet = Fleet::start();
-    let mut slow = application("badges");
-    slow["spec"]["migration"]["soakSeconds"] = json!(600);
-    fleet.apply(&slow);
-    fleet.condition("gapp/badges", "Ready", "True");
-    fleet.apply(&request("away", "badges", "one", "two"));
-    fleet.until("the application is recorded at the target", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("two")
-    });
+    soaking(&fleet, 600);
     fleet.hub(&["delete", "migration", "away", "--timeout=60s"]);
     fleet.condition("gapp/badges", "Reconciling", "False");
     assert_eq!(active(&fleet.get("gapp/badges")), Some("one"));
     assert_eq!(fleet.configmaps("one"), "configmap/badges");
     assert_eq!(fleet.configmaps("two"), "");
     fleet.apply(&request("again", "badges", "one", "two"));
-    fleet.until("another move is under way", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("two")
-    });
+    fleet.active_on("gapp/badges", "two");
 }
 
 #[test]
 fn an_application_deleted_in_the_middle_of_a_move_and_created_again_starts_anew() {
     let _alone = alone();
     let fleet = Fleet::start();
-    let mut slow = application("badges");
-    slow["spec"]["migration"]["soakSeconds"] = json!(600);
-    fleet.apply(&slow);
-    fleet.condition("gapp/badges", "Ready", "True");
-    fleet.apply(&request("away", "badges", "one", "two"));
-    fleet.until("the application is recorded at the target", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("two")
-    });
+    let slow = soaking(&fleet, 600);
     let before = fleet.get("gapp/badges");
     fleet.hub(&["delete", "gapp", "badges", "--timeout=60s"]);
-    fleet.apply(&slow);
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&slow);
     let after = fleet.get("gapp/badges");
     assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
     assert_eq!(active(&after), Some("one"));
@@ -124,14 +106,7 @@ fn an_application_deleted_in_the_middle_of_a_move_and_created_again_starts_anew(
 fn a_dead_cluster_that_an_application_has_left_may_be_removed() {
     let _alone = alone();
     let mut fleet = Fleet::start();
-    let mut slow = application("badges");
-    slow["spec"]["migration"]["soakSeconds"] = json!(5);
-    fleet.apply(&slow);
-    fleet.condition("gapp/badges", "Ready", "True");
-    fleet.apply(&request("away", "badges", "one", "two"));
-    fleet.until("the application is recorded at the target", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("two")
-    });
+    soaking(&fleet, 5);
     fleet.members.remove("one");
     assert_eq!(outcome(&fleet, "away").0, "Completed");
     fleet.condition("membercluster/one", "Ready", "False");

@@ -40,8 +40,7 @@ fn an_evacuation_empties_a_cluster_and_keeps_it_empty() {
         });
     }
     // Although it prefers cluster one.
-    fleet.apply(&application("late"));
-    fleet.condition("gapp/late", "Ready", "True");
+    fleet.place(&application("late"));
     assert_eq!(active(&fleet.get("gapp/late")), Some("two"));
 }
 
@@ -57,9 +56,7 @@ fn an_evacuation_says_at_once_that_room_is_missing() {
             "spec": {"containers": [{"name": "badges", "image": "badges"}]}}},
     });
     fleet.apply(&large);
-    fleet.until("it is placed", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("one")
-    });
+    fleet.active_on("gapp/badges", "one");
     let container = &mut large["spec"]["resources"][1]["spec"]["template"]["spec"]["containers"][0];
     container["resources"] = json!({"requests": {"cpu": "3", "memory": "2Gi"}});
     large["spec"]["resources"][1]["spec"]["replicas"] = json!(2);
@@ -96,8 +93,7 @@ fn an_evacuation_says_at_once_that_room_is_missing() {
 fn a_freeze_holds_planned_moves_and_says_how_many() {
     let _alone = alone();
     let fleet = Fleet::start();
-    fleet.apply(&application("badges"));
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&application("badges"));
     let spec = json!({"from": "2020-01-01T00:00:00Z", "until": "2120-01-01T00:00:00Z", "reason": "ceremony"});
     fleet.apply(&operation("Freeze", "ceremony", spec));
     fleet.condition("freeze/ceremony", "InForce", "True");
@@ -111,17 +107,14 @@ fn a_freeze_holds_planned_moves_and_says_how_many() {
     let metrics = fleet.metrics();
     assert!(metrics.contains("flambeau_freezes_in_force 1"), "{metrics}");
     fleet.hub(&["delete", "freeze", "ceremony"]);
-    fleet.until("it moves", |fleet| {
-        active(&fleet.get("gapp/badges")) == Some("two")
-    });
+    fleet.active_on("gapp/badges", "two");
 }
 
 #[test]
 fn a_hub_of_an_older_version_is_told_what_it_lacks() {
     let _alone = alone();
     let mut fleet = Fleet::start();
-    fleet.apply(&application("badges"));
-    fleet.condition("gapp/badges", "Ready", "True");
+    fleet.place(&application("badges"));
     fleet.kill_operator();
     fleet.hub(&["delete", "crd", "freezes.flambeau.dev"]);
     fleet.launch_operator();
