@@ -279,7 +279,7 @@ impl Metrics {
                     .set(i64::from(health == current));
             }
         }
-        self.hub_suspect.set(i64::from(snapshot.hub_suspect()));
+        self.hub_suspect.set(i64::from(snapshot.hub_suspect(now)));
     }
 
     fn operations(&self, snapshot: &Snapshot, plan: &Plan) {

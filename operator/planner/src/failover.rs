@@ -67,7 +67,7 @@ pub fn objection(
                        and nothing moves by itself: see what is between the edge and the clusters";
         return Some((Reason::EdgeSuspect, message.to_owned()));
     }
-    if snapshot.hub_suspect() {
+    if snapshot.hub_suspect(now) {
         let message = "most clusters stopped answering together, so the hub is suspected and \
                        nothing moves by itself: ask for a failover if they are gone for good";
         return Some((Reason::HubSuspect, message.to_owned()));

@@ -117,8 +117,10 @@ impl Snapshot {
     /// are all gone, so nothing moves by itself. One that cannot be asked says
     /// nothing about the hub. Clusters that are silent already, if not for long
     /// enough, count as vanished with the others: the first to be called
-    /// unreachable must not be left for one that is about to be.
-    pub fn hub_suspect(&self) -> bool {
+    /// unreachable must not be left for one that is about to be. So do those
+    /// that have come back a moment ago: the last one must not be left because
+    /// the others were first.
+    pub fn hub_suspect(&self, now: Timestamp) -> bool {
         let vanished: Vec<Timestamp> = self
             .clusters
             .values()
@@ -135,7 +137,11 @@ impl Snapshot {
         let in_doubt = self
             .clusters
             .values()
-            .filter(|cluster| cluster.in_doubt && cluster.reach == Reach::Reachable)
+            .filter(|cluster| match of(cluster, now) {
+                Health::Recovering { .. } => true,
+                Health::Healthy => cluster.in_doubt,
+                _ => false,
+            })
             .count();
         most_together(vanished, in_doubt, asked, self.settings.hub_window)
     }
@@ -156,7 +162,15 @@ impl Snapshot {
                 Some((cluster, Service::Answers)) => {
                     serving.insert(cluster, None);
                 }
-                Some((cluster, Service::Silent { since })) => {
+                // Clusters come back one after the other: the last one is not
+                // to be left because the others were first.
+                Some((
+                    cluster,
+                    Service::Silent { since }
+                    | Service::AnswersAgain {
+                        silent_since: since,
+                    },
+                )) => {
                     let all = serving.entry(cluster).or_insert(Some(since));
                     *all = all.map(|first| first.min(since));
                 }
@@ -236,24 +250,38 @@ mod tests {
     fn clusters_that_vanish_together_make_the_hub_suspect() {
         let mut snapshot = fleet(&[("a", "FR"), ("b", "FR"), ("c", "FR")]);
         unreachable(&mut snapshot, "a", NOW);
-        assert!(!snapshot.hub_suspect(), "one of three");
+        assert!(!snapshot.hub_suspect(later(3700)), "one of three");
         unreachable(&mut snapshot, "b", later(30));
-        assert!(snapshot.hub_suspect(), "two of three within the window");
+        assert!(snapshot.hub_suspect(later(3700)), "two of three within the window");
         unreachable(&mut snapshot, "b", later(3600));
         assert!(
-            !snapshot.hub_suspect(),
+            !snapshot.hub_suspect(later(3700)),
             "one of the two that were left, an hour later"
         );
         change_cluster(&mut snapshot, "c", |cluster| cluster.in_doubt = true);
-        assert!(snapshot.hub_suspect(), "the other one is silent as well");
+        assert!(snapshot.hub_suspect(later(3700)), "the other one is silent as well");
         unreachable(&mut snapshot, "c", later(3601));
-        assert!(snapshot.hub_suspect(), "both that were left");
+        assert!(snapshot.hub_suspect(later(3700)), "both that were left");
         unreachable(&mut snapshot, "b", later(3600));
         change_cluster(&mut snapshot, "c", |cluster| {
             cluster.reach = Reach::Misconfigured {
                 message: "no kubeconfig".to_owned(),
             };
         });
-        assert!(snapshot.hub_suspect(), "the last one that was asked");
+        assert!(snapshot.hub_suspect(later(3700)), "the last one that was asked");
+    }
+
+    #[test]
+    fn the_last_to_come_back_is_not_left_because_the_others_were_first() {
+        let mut snapshot = fleet(&[("a", "FR"), ("b", "FR"), ("c", "FR")]);
+        unreachable(&mut snapshot, "a", NOW);
+        for name in ["b", "c"] {
+            change_cluster(&mut snapshot, name, |cluster| {
+                cluster.returned = true;
+                cluster.answers_since = Some(later(30));
+            });
+        }
+        assert!(snapshot.hub_suspect(later(31)));
+        assert!(!snapshot.hub_suspect(later(40)), "they have proved themselves");
     }
 }

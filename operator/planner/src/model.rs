@@ -97,11 +97,23 @@ pub enum Service {
     Unknown,
     /// A request was answered, or a connection taken, within the last seconds.
     Answers,
+    /// The same, and until a moment ago none was.
+    AnswersAgain {
+        /// When the silence had begun.
+        silent_since: Timestamp,
+    },
     /// Every request and every attempt failed.
     Silent {
         /// Since when, without an answer in between.
         since: Timestamp,
     },
+}
+
+impl Service {
+    /// Whether it answers, be it again.
+    pub const fn answers(self) -> bool {
+        matches!(self, Self::Answers | Self::AnswersAgain { .. })
+    }
 }
 
 /// What one copy looked like when its cluster last answered.

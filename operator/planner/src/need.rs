@@ -243,7 +243,7 @@ impl<'a> Chooser<'a, '_> {
         motive: Motive,
     ) -> Decision {
         if motive.planned() {
-            if let Some(obstacle) = cannot_leave(self.snapshot, &active.cluster) {
+            if let Some(obstacle) = cannot_leave(self.snapshot, &active.cluster, self.now) {
                 return obstacle;
             }
             let key = &application.spec.key;
@@ -266,8 +266,8 @@ fn crosses_freeze(snapshot: &Snapshot, motive: &Motive) -> bool {
 }
 
 /// Why no planned move may begin at a cluster, if none may.
-fn cannot_leave(snapshot: &Snapshot, from: &Name) -> Option<Decision> {
-    if snapshot.hub_suspect() {
+fn cannot_leave(snapshot: &Snapshot, from: &Name, now: Timestamp) -> Option<Decision> {
+    if snapshot.hub_suspect(now) {
         return Some(Decision::Stalled {
             reason: Reason::HubSuspect,
             message: "most clusters stopped answering together, so nothing moves by itself: if \

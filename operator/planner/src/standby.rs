@@ -50,7 +50,7 @@ pub fn wanted<'a>(chooser: &mut Chooser<'a, '_>, application: &'a Application) -
     if let Some(cluster) = current.filter(|cluster| usable(chooser, cluster)) {
         return Standby::On(cluster.clone());
     }
-    if chooser.snapshot.hub_suspect() {
+    if chooser.snapshot.hub_suspect(chooser.now) {
         return lawful_or_nowhere(chooser, application);
     }
     // Better one that may return than none, but nothing stays on a cluster

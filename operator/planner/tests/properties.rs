@@ -488,9 +488,9 @@ proptest! {
                 continue;
             };
             prop_assert!(application.spec.failover.automatic);
-            prop_assert!(!snapshot.hub_suspect());
+            prop_assert!(!snapshot.hub_suspect(NOW));
             let service = application.copies[&from].service;
-            prop_assert_ne!(service, Service::Answers);
+            prop_assert!(!service.answers());
             let cluster = &snapshot.clusters[&from];
             let lost = matches!(cluster.reach, Reach::Unreachable { .. }) && !cluster.services_answer;
             let silent = matches!(service, Service::Silent { since }

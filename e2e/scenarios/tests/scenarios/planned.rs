@@ -24,16 +24,17 @@ pub fn no_request_fails(world: &World) -> Result<Counted> {
     use MigrationStep::{Drain, Preflight, Prepare, Ready, Shift, Soak, Sync};
     let stage = world.stage("planned")?;
     let clusters = ["alibaba", "atos", "ovh"];
+    // The streams of the first keep a source busy until its time to drain is over.
     let played = [
-        Application::Website,
+        Application::Results,
         Application::Volunteers,
         Application::Accreditation,
     ]
     .map(|application| {
-        stage.ask(
-            stage.asked_as(application, Sensitivity::Public, &clusters),
-            |_| {},
-        )
+        let mut asked = stage.asked_as(application, Sensitivity::Public, &clusters);
+        // Long enough to be told to stop meanwhile.
+        (asked.pace.soak_seconds, asked.pace.drain_seconds) = (5, 5);
+        stage.ask(asked, |_| {})
     });
     let played = played.into_iter().collect::<Result<Vec<_>>>()?;
     for one in &played {

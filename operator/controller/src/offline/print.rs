@@ -65,7 +65,7 @@ fn clusters(text: &mut String, snapshot: &Snapshot, now: Timestamp) {
         let word = health::of(&snapshot.clusters[name], now).as_str();
         let _ = writeln!(text, "cluster {name}: {word}{time}");
     }
-    if snapshot.hub_suspect() {
+    if snapshot.hub_suspect(now) {
         text.push_str(
             "most clusters stopped answering together: the hub is suspected, nothing moves by itself\n",
         );
@@ -273,7 +273,7 @@ pub fn json(snapshot: &Snapshot, plan: &Plan, now: Timestamp) -> Result<String, 
     });
     let plan = json!({
         "plannedFor": now.to_string(),
-        "hubSuspect": snapshot.hub_suspect(),
+        "hubSuspect": snapshot.hub_suspect(now),
         "applications": applications,
         "clusters": clusters.collect::<Vec<_>>(),
         "evacuations": plan.evacuations.iter().map(json_evacuation).collect::<Vec<_>>(),

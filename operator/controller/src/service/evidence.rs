@@ -5,6 +5,7 @@ use crate::{
     edge::{Reading, Totals},
 };
 use flambeau_planner::model::Service;
+use jiff::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -14,6 +15,9 @@ pub(super) const FRESH: Duration = Duration::from_secs(3);
 const UNSEEN: Duration = Duration::from_secs(15);
 /// So many requests without a byte in return are no slow requests.
 const WAITING: u64 = 10;
+
+/// So long it is remembered of a copy that answers that it was silent.
+const AFTERMATH: Duration = Duration::from_secs(15);
 
 /// How a connection that the operator tried itself went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub(super) struct Evidence {
     /// The first failure since the last answer.
     failing: Option<Instant>,
     silent: Option<Moment>,
+    /// When the last silence began, and its end.
+    silence: Option<(Timestamp, Instant)>,
 }
 
 impl Evidence {
@@ -114,8 +120,15 @@ impl Evidence {
         let answers =
             self.requests_answered(now) || (!self.requests_fail(now) && fresh(self.taken, now));
         if answers {
-            self.silent = None;
-            return Service::Answers;
+            if let Some(mut silent) = self.silent.take() {
+                self.silence = Some((silent.time(), now));
+            }
+            return match self.silence {
+                Some((silent_since, end)) if now.duration_since(end) < AFTERMATH => {
+                    Service::AnswersAgain { silent_since }
+                }
+                _ => Service::Answers,
+            };
         }
         let fails = self.requests_fail(now) || fresh(self.untaken, now);
         if fails && self.silent.is_none() && endpoints() {
@@ -235,11 +248,12 @@ mod tests {
             let since = copy.evidence.silent.unwrap().elapsed();
             assert_eq!(since, Duration::from_secs(seconds - 1));
         }
-        assert_eq!(
-            copy.second(1, 99).await,
-            Service::Answers,
-            "one of a hundred"
-        );
+        let again = copy.second(1, 99).await;
+        assert!(again.answers() && again != Service::Answers, "{again:?}");
+        for _ in 0..14 {
+            assert_eq!(copy.second(5, 0).await, again);
+        }
+        assert_eq!(copy.second(5, 0).await, Service::Answers);
     }
 
     #[tokio::test(start_paused = true)]
@@ -260,7 +274,7 @@ mod tests {
             copy.evidence.tried(Attempt::Taken, true);
             let service = copy.second(0, 0).await;
             assert!(
-                second < 2 || service == Service::Answers,
+                second < 2 || service.answers(),
                 "{second} {service:?}"
             );
         }
@@ -288,7 +302,7 @@ mod tests {
         }
         assert!(silent(copy.judge()), "no byte came back");
         copy.totals.received += 20;
-        assert_eq!(copy.second(0, 0).await, Service::Answers);
+        assert!(copy.second(0, 0).await.answers());
     }
 
     #[tokio::test(start_paused = true)]

@@ -223,7 +223,12 @@ fn matters(before: &Found, now: &Found, doubtful: &BTreeMap<Name, bool>) -> bool
     if changed.any(in_doubt) {
         return true;
     }
-    let silent = |service: Service| matches!(service, Service::Silent { .. });
+    let silent = |service: Service| {
+        matches!(
+            service,
+            Service::Silent { .. } | Service::AnswersAgain { .. }
+        )
+    };
     now.services.iter().any(|(key, clusters)| {
         clusters.iter().any(|(cluster, service)| {
             let earlier = before.services.get(key);

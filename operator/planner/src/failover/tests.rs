@@ -96,6 +96,15 @@ fn services_that_fall_silent_everywhere_make_the_edge_suspect() {
     assert!(matches!(decision(&snapshot), Decision::Move { .. }));
     silent(&mut snapshot, 1, "alibaba", 3);
     assert_eq!(reason(&snapshot), Some(Reason::EdgeSuspect));
+    let copies = &mut snapshot.applications[1].copies;
+    copies.get_mut("alibaba").unwrap().service = Service::AnswersAgain {
+        silent_since: later(3),
+    };
+    assert_eq!(
+        reason(&snapshot),
+        Some(Reason::EdgeSuspect),
+        "the other is about to answer as well"
+    );
     // Of one that fell silent long ago, the edge is not to blame.
     silent(&mut snapshot, 1, "alibaba", -3600);
     assert!(matches!(decision(&snapshot), Decision::Move { .. }));

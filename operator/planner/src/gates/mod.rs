@@ -111,7 +111,7 @@ pub fn all(context: &Context<'_>, step: Step) -> Vec<Verdict> {
 pub fn held_for_hub(context: &Context<'_>) -> bool {
     let asked = context.migration.move_type == MoveType::Failover
         && context.migration.trigger == Trigger::Request;
-    context.snapshot.hub_suspect() && !asked
+    context.snapshot.hub_suspect(context.now) && !asked
 }
 
 /// Whether the copy that the move leaves is lost.
@@ -172,7 +172,7 @@ impl Context<'_> {
         if self.snapshot.reaches(cluster) {
             self.snapshot.serves(self.application, cluster)
         } else {
-            copy.is_some_and(|copy| copy.service == Service::Answers)
+            copy.is_some_and(|copy| copy.service.answers())
                 && self.loss_of(cluster).is_none()
         }
     }

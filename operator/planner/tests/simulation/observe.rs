@@ -257,7 +257,7 @@ fn services_answer(operator: &Operator, world: &World, cluster: &Name) -> bool {
     world.edge.iter().any(|(key, route)| {
         let known = route.endpoints.get(cluster).is_some_and(|count| *count > 0);
         match service(operator, world, key, cluster) {
-            Service::Answers => true,
+            Service::Answers | Service::AnswersAgain { .. } => true,
             Service::Unknown => known,
             Service::Silent { .. } => false,
         }
