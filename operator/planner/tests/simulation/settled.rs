@@ -259,6 +259,17 @@ fn served(world: &World, key: &ApplicationKey, application: &HubApplication) -> 
         effective.retain(|_, weight| *weight > 0);
         effective
     });
+    // Requests stay with a former copy that answers while the active one is
+    // lost and nothing else is lawful.
+    let kept = lost(world, key, &active.cluster)
+        && effective.as_ref().is_some_and(|effective| {
+            let recorded = |cluster: &Name| application.record.on(cluster).is_some();
+            effective.keys().all(recorded)
+                && effective.keys().any(|cluster| world.answers(key, cluster))
+        });
+    if kept {
+        return Ok(());
+    }
     if effective.as_ref() != Some(&weights) {
         return Err(format!(
             "{key} gets its requests at {effective:?}, not {weights:?}"
