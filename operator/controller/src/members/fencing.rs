@@ -218,7 +218,7 @@ fn trouble(what: &str, error: RequestError) -> Trouble {
     match error.code() {
         None | Some(401 | 409 | 429 | 500..) => Trouble::Passing(error),
         Some(403) => Trouble::Lasting(format!(
-            "{what} is not permitted to the credentials of the kubeconfig: {error}: grant what the documentation of fencing lists"
+            "{what} is not permitted to the credentials of the kubeconfig: {error}: grant what the runbook FencingUnavailable lists"
         )),
         Some(_) => Trouble::Lasting(format!("{what} fails: {error}")),
     }
