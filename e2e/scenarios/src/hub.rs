@@ -11,6 +11,7 @@ use flambeau_crds::{
 use flambeau_testbed::{api::ApiClient, cluster::Cluster};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use ureq::Agent;
 
 /// Reads Flambeau's objects from the hub.
@@ -45,6 +46,16 @@ impl Hub {
         let list: List<T> =
             serde_json::from_str(&body).with_context(|| format!("the hub's list of {path}"))?;
         Ok(list.items)
+    }
+
+    /// Changes the spec of an object of Flambeau's, at once: no other program has to start for it.
+    ///
+    /// # Errors
+    /// When the hub does not answer, or refuses.
+    pub fn change_spec(&self, path: &str, spec: &Value) -> Result<()> {
+        let change = json!({ "spec": spec }).to_string();
+        self.client
+            .merge(&format!("/apis/flambeau.dev/v1alpha1/{path}"), &change)
     }
 
     /// The applications of a namespace.

@@ -93,6 +93,20 @@ impl ApiClient {
         read(&self.agent, &format!("{}{path}", self.server))
     }
 
+    /// Merges `change`, in JSON, into the object at `path`.
+    ///
+    /// # Errors
+    /// When the server does not answer, or not with a status of success.
+    pub fn merge(&self, path: &str, change: &str) -> Result<()> {
+        let url = format!("{}{path}", self.server);
+        let request = self.agent.patch(&url);
+        request
+            .header("Content-Type", "application/merge-patch+json")
+            .send(change)
+            .map(drop)
+            .with_context(|| format!("PATCH {url}"))
+    }
+
     /// Sees whether the object at `path` has condition `kind` with status True.
     #[must_use]
     pub fn condition(&self, path: &str, kind: &str) -> Probe<()> {

@@ -1,8 +1,7 @@
 //! The plan: one pass over the whole fleet.
 
 use crate::{
-    clock,
-    Reason, budget, compliance,
+    Reason, budget, clock, compliance,
     desired::{self, Desired},
     evacuation, failover, freeze,
     gates::{self, Context},

@@ -252,14 +252,20 @@ mod tests {
         unreachable(&mut snapshot, "a", NOW);
         assert!(!snapshot.hub_suspect(later(3700)), "one of three");
         unreachable(&mut snapshot, "b", later(30));
-        assert!(snapshot.hub_suspect(later(3700)), "two of three within the window");
+        assert!(
+            snapshot.hub_suspect(later(3700)),
+            "two of three within the window"
+        );
         unreachable(&mut snapshot, "b", later(3600));
         assert!(
             !snapshot.hub_suspect(later(3700)),
             "one of the two that were left, an hour later"
         );
         change_cluster(&mut snapshot, "c", |cluster| cluster.in_doubt = true);
-        assert!(snapshot.hub_suspect(later(3700)), "the other one is silent as well");
+        assert!(
+            snapshot.hub_suspect(later(3700)),
+            "the other one is silent as well"
+        );
         unreachable(&mut snapshot, "c", later(3601));
         assert!(snapshot.hub_suspect(later(3700)), "both that were left");
         unreachable(&mut snapshot, "b", later(3600));
@@ -268,7 +274,10 @@ mod tests {
                 message: "no kubeconfig".to_owned(),
             };
         });
-        assert!(snapshot.hub_suspect(later(3700)), "the last one that was asked");
+        assert!(
+            snapshot.hub_suspect(later(3700)),
+            "the last one that was asked"
+        );
     }
 
     #[test]
@@ -282,6 +291,9 @@ mod tests {
             });
         }
         assert!(snapshot.hub_suspect(later(31)));
-        assert!(!snapshot.hub_suspect(later(40)), "they have proved themselves");
+        assert!(
+            !snapshot.hub_suspect(later(40)),
+            "they have proved themselves"
+        );
     }
 }

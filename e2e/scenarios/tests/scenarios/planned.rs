@@ -33,7 +33,7 @@ pub fn no_request_fails(world: &World) -> Result<Counted> {
     .map(|application| {
         let mut asked = stage.asked_as(application, Sensitivity::Public, &clusters);
         // Long enough to be told to stop meanwhile.
-        (asked.pace.soak_seconds, asked.pace.drain_seconds) = (5, 5);
+        (asked.pace.soak_seconds, asked.pace.drain_seconds) = (8, 15);
         stage.ask(asked, |_| {})
     });
     let played = played.into_iter().collect::<Result<Vec<_>>>()?;
@@ -53,7 +53,7 @@ pub fn no_request_fails(world: &World) -> Result<Counted> {
     }
 
     let mut aborted = Vec::new();
-    for step in [Preflight, Prepare, Ready, Sync, Shift, Soak, Drain] {
+    for step in [Drain, Preflight, Prepare, Ready, Sync, Shift, Soak] {
         let one = &played[aborted.len() % played.len()];
         let name = format!("aborted-at-{}", format!("{step:?}").to_lowercase());
         // A move that is held at its first step can be aborted there.
@@ -69,12 +69,8 @@ pub fn no_request_fails(world: &World) -> Result<Counted> {
 
     evacuate(world, "given-up")?;
     one_of_them_shifts(&all)?;
-    let given_up = ["patch", "evacuation", "given-up", "--type=merge"];
-    let abort = json!({ "spec": { "abort": true } }).to_string();
-    world
-        .testbed
-        .hub()
-        .kubectl(&[&given_up[..], &["--patch", &abort]].concat())?;
+    let abort = json!({ "abort": true });
+    world.hub.change_spec("evacuations/given-up", &abort)?;
     evacuated(world, "given-up", EvacuationOutcome::Aborted)?;
     for one in &played {
         one.rests_at("atos")?;
@@ -111,7 +107,9 @@ fn one_of_them_shifts(all: &[&Played<'_>]) -> Result<()> {
     until("requests are shifted", || {
         for one in all {
             let moves = one.moves()?;
-            let steps = moves.iter().filter_map(|migration| migration.status.as_ref());
+            let steps = moves
+                .iter()
+                .filter_map(|migration| migration.status.as_ref());
             let mut open = steps.filter(|status| status.outcome.is_none());
             if open.any(|status| status.step == Some(MigrationStep::Shift)) {
                 return Ok(None);

@@ -232,18 +232,9 @@ impl Played<'_> {
 
     /// Changes a Migration's switches.
     pub fn switch(&self, name: &str, switches: &Value) -> Result<()> {
-        let patch = json!({ "spec": switches }).to_string();
-        let arguments = [
-            "--namespace",
-            &self.stage.namespace,
-            "patch",
-            "migration",
-            name,
-            "--type=merge",
-            "-p",
-            &patch,
-        ];
-        self.world().testbed.hub().kubectl(&arguments).map(drop)
+        let namespace = &self.stage.namespace;
+        let path = format!("namespaces/{namespace}/migrations/{name}");
+        self.world().hub.change_spec(&path, switches)
     }
 
     /// The step that is recorded; none before the first.
@@ -298,7 +289,7 @@ impl Played<'_> {
 
     /// Waits until a move is over and checks how it ended.
     pub fn ends(&self, migration: &str, expected: MigrationOutcome) -> Result<()> {
-        let mut ended = None;
+        let (mut ended, mut steps) = (None, String::new());
         until(&format!("{migration} ends"), || {
             let found = self
                 .moves()?
@@ -307,6 +298,12 @@ impl Played<'_> {
             let found = found.context("the Migration is gone")?;
             ended = outcome(&found);
             let status = found.status.unwrap_or_default();
+            steps = status
+                .steps
+                .iter()
+                .map(|step| format!("{:?} {}", step.name, step.start_time.0))
+                .collect::<Vec<_>>()
+                .join(", ");
             Ok(ended.is_none().then(|| {
                 format!(
                     "{:?}: {}",
@@ -317,7 +314,7 @@ impl Played<'_> {
         })?;
         ensure!(
             ended == Some(expected),
-            "{migration} ended as {ended:?} instead of {expected:?}"
+            "{migration} ended as {ended:?} instead of {expected:?}: {steps}"
         );
         Ok(())
     }

@@ -273,10 +273,7 @@ mod tests {
         for second in 0..10 {
             copy.evidence.tried(Attempt::Taken, true);
             let service = copy.second(0, 0).await;
-            assert!(
-                second < 2 || service.answers(),
-                "{second} {service:?}"
-            );
+            assert!(second < 2 || service.answers(), "{second} {service:?}");
         }
     }
 

@@ -172,8 +172,7 @@ impl Context<'_> {
         if self.snapshot.reaches(cluster) {
             self.snapshot.serves(self.application, cluster)
         } else {
-            copy.is_some_and(|copy| copy.service.answers())
-                && self.loss_of(cluster).is_none()
+            copy.is_some_and(|copy| copy.service.answers()) && self.loss_of(cluster).is_none()
         }
     }
 
