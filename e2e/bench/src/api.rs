@@ -249,14 +249,14 @@ pub async fn until(
     }
 }
 
-/// Waits until nothing arrived for a while; returns when the last thing did, if any.
+/// Waits until nothing arrived for a while; returns when each thing did.
 pub async fn quiet(
     arrivals: &mut mpsc::UnboundedReceiver<Arrival>,
     pause: Duration,
-) -> Option<Instant> {
-    let mut last = None;
+) -> Vec<Instant> {
+    let mut seen = Vec::new();
     while let Ok(Some(arrival)) = tokio::time::timeout(pause, arrivals.recv()).await {
-        last = Some(arrival.at);
+        seen.push(arrival.at);
     }
-    last
+    seen
 }

@@ -82,7 +82,7 @@ pub async fn measure(report: &mut Report, count: usize) -> Result<()> {
     settle(&fleet).await?;
     progress!("idle placement: {count} applications, one after the other");
     let (hub_before, member_before) = (fleet.hub_writes().await?, fleet.member_writes().await?);
-    let (times, mut changes) = place(&fleet, count).await?;
+    let (times, parts, mut changes) = place(&fleet, count).await?;
     report.add(
         "created → Deployment in the member, p50",
         percentile(&times, 0.5),
@@ -98,6 +98,8 @@ pub async fn measure(report: &mut Report, count: usize) -> Result<()> {
         Goal::Ratio(5.0, 4.0),
     );
     report.detail("idle_placement_ms", percentiles(&times));
+    report.detail("idle_delivered_ms", percentiles(&parts.delivered));
+    report.detail("idle_intent_stored_ms", percentiles(&parts.stored));
     operator.applications_ready(count, PATIENCE).await?;
     api::quiet(&mut changes, Duration::from_secs(1)).await;
     count_writes(report, &fleet, count, &hub_before, &member_before).await
@@ -220,15 +222,24 @@ async fn settle(fleet: &Fleet) -> Result<()> {
 
 type Changes = mpsc::UnboundedReceiver<api::Arrival>;
 
+/// When a plain watch of the hub saw what happened on the way, from the creation on.
+#[derive(Default)]
+struct Parts {
+    /// The application.
+    delivered: Vec<f64>,
+    /// The later of the two writes that have to be stored before anything is written to a member.
+    stored: Vec<f64>,
+}
+
 /// Times from an application created to its Deployment in a member; the Deployment gets ready at once then.
-async fn place(fleet: &Fleet, count: usize) -> Result<(Vec<f64>, Changes)> {
+async fn place(fleet: &Fleet, count: usize) -> Result<(Vec<f64>, Parts, Changes)> {
     let (tell, mut arrivals) = mpsc::unbounded_channel();
     for (number, member) in fleet.members.iter().enumerate() {
         member.watch(number, DEPLOYMENTS, tell.clone()).await?;
     }
     let (tell, mut changes) = mpsc::unbounded_channel();
     fleet.hub.watch(0, APPLICATIONS, tell).await?;
-    let mut times = Vec::new();
+    let (mut times, mut parts) = (Vec::new(), Parts::default());
     for number in 0..count {
         let name = name(number);
         let application = objects::application(NAMESPACE, &name, objects::preferred(number));
@@ -252,9 +263,13 @@ async fn place(fleet: &Fleet, count: usize) -> Result<(Vec<f64>, Changes)> {
         fleet.members[place]
             .set_status(&deployment_path(&name), &objects::ready_status())
             .await?;
-        api::quiet(&mut changes, IDLE).await;
+        let seen = api::quiet(&mut changes, IDLE).await;
+        if let [delivered, _, stored, ..] = seen[..] {
+            parts.delivered.push(millis(delivered - begun));
+            parts.stored.push(millis(stored - begun));
+        }
     }
-    Ok((times, changes))
+    Ok((times, parts, changes))
 }
 
 /// The intent is stored before the act: what was written is what is recorded.
