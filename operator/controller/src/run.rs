@@ -29,7 +29,8 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-const UNUSABLE: &str = "the hub's kubeconfig cannot be used";
+/// What an unusable kubeconfig is called.
+pub(crate) const UNUSABLE: &str = "the hub's kubeconfig cannot be used";
 
 /// What `run` is told.
 #[derive(Debug, Args)]
@@ -222,7 +223,11 @@ fn log(json: bool) {
     }
 }
 
-async fn config(kubeconfig: Option<PathBuf>) -> anyhow::Result<Config> {
+/// The hub's address and credentials: from a file, or those of the pod.
+///
+/// # Errors
+/// When there are none, or they cannot be read.
+pub(crate) async fn config(kubeconfig: Option<PathBuf>) -> anyhow::Result<Config> {
     match kubeconfig {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(&path)
