@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: test soak generate fmt lint bench
+.PHONY: test soak generate fmt lint bench image
 .PHONY: help demo up down prerequisites upstream games operator plugin testbed test-testbed test-scenarios
 
 TESTBED := target/debug/testbed
@@ -37,8 +37,11 @@ soak: upstream games operator ## What takes longer than a change should wait: mo
 	@SEEDS=200000 cargo test --release --package flambeau-planner --test simulation
 	@SOAK=1 cargo test --package flambeau-scenarios --test scenarios -- --include-ignored
 
-generate: ## Write the CustomResourceDefinitions from the types
+generate: ## Write the CustomResourceDefinitions from the types, and the chart's copies and README
 	@cargo run --quiet --package flambeau-crds --bin crdgen crds/generated
+	@cargo run --quiet --package flambeau-crds --bin crdgen charts/flambeau/files/crds
+	@cargo run --quiet --package flambeau-chart --bin chart-readme > target/chart-readme.md
+	@mv target/chart-readme.md charts/flambeau/README.md
 
 fmt: ## Format Rust and Go
 	@cargo fmt --all && gofmt -w e2e/upstream

@@ -260,7 +260,7 @@ enum Trouble {
     #[error("the hub did not answer within {} s", PATIENCE.as_secs())]
     Silent,
     #[error("the hub cannot be asked: {0}")]
-    Other(Error),
+    Other(String),
 }
 
 async fn ask<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
@@ -271,6 +271,7 @@ async fn ask<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Tro
         Ok(Err(Error::Api(status))) if status.code == 403 => {
             Err(Trouble::Forbidden(status.message))
         }
-        Ok(Err(error)) => Err(Trouble::Other(error)),
+        // With its causes.
+        Ok(Err(error)) => Err(Trouble::Other(format!("{:#}", anyhow::Error::from(error)))),
     }
 }
