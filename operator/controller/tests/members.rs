@@ -5,6 +5,8 @@
 
 #[path = "members/fencing.rs"]
 mod fencing;
+#[path = "members/joined.rs"]
+mod joined;
 #[path = "members/policy.rs"]
 mod policy;
 #[path = "members/services.rs"]

@@ -114,6 +114,10 @@ reasons! {
     ClusterMisconfigured,
     /// The cluster does not serve a kind that the application needs.
     KindNotServed,
+    /// The cluster was not joined for a kind that the application needs.
+    KindNotAllowed,
+    /// The cluster was not joined for the namespace of the application.
+    NamespaceNotAllowed,
     /// A move to the cluster failed a short time ago.
     RecentlyFailed,
     /// The application is already there.
