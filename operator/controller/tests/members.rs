@@ -9,6 +9,8 @@ mod fencing;
 mod joined;
 #[path = "members/policy.rs"]
 mod policy;
+#[path = "members/renewal.rs"]
+mod renewal;
 #[path = "members/services.rs"]
 mod services;
 #[path = "members/signals.rs"]

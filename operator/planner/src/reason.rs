@@ -100,6 +100,12 @@ reasons! {
     Fenced,
     /// The cluster cannot refuse writes under an old epoch by itself.
     FencingUnavailable,
+    /// The credentials for the cluster last, and are renewed in time.
+    CredentialsValid,
+    /// The credentials for the cluster could not be renewed yet.
+    CredentialsNotRenewed,
+    /// The credentials for the cluster have expired.
+    CredentialsExpired,
     /// The cluster is cordoned.
     ClusterCordoned,
     /// The cluster is being removed from the fleet.

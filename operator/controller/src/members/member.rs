@@ -3,6 +3,7 @@
 use super::{
     MemberSettings,
     connection::Connection,
+    credentials::Renewal,
     discovery,
     discovery::{Discovery, Resource},
     endpoints,
@@ -92,6 +93,7 @@ pub(super) struct Member {
     version: Mutex<Option<String>>,
     unreachable_after: AtomicU64,
     limits: Mutex<Arc<Limits>>,
+    renewal: Mutex<Option<Renewal>>,
     session: Mutex<Session>,
 }
 
@@ -132,6 +134,7 @@ impl Member {
             version: Mutex::new(None),
             unreachable_after: AtomicU64::new(0),
             limits: Mutex::default(),
+            renewal: Mutex::default(),
             session: Mutex::new(Session::default()),
             shared,
         }
@@ -155,7 +158,9 @@ impl Member {
             .as_ref()
             .ok()
             .and_then(|bytes| token::held(bytes));
-        let own = token.and_then(|token| Some(token.account()?.0.into()));
+        let own = token
+            .as_ref()
+            .and_then(|token| Some(token.account()?.0.into()));
         let limits = Limits::new(access, own);
         if same && limits == *self.limits() {
             return true;
@@ -176,6 +181,7 @@ impl Member {
             Connection::new(
                 self.name.clone(),
                 &access,
+                token,
                 shared.metrics.clone(),
                 &shared.leadership,
             )
@@ -214,6 +220,17 @@ impl Member {
             drop(contents);
             self.recheck.send_replace(());
         }
+    }
+
+    /// How its token fares, if Flambeau renews it.
+    pub fn renewal(&self) -> Option<Renewal> {
+        let renewal = self.renewal.lock();
+        renewal.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes how its token fares.
+    pub fn set_renewal(&self, now: Option<Renewal>) {
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     /// How far Flambeau goes there.

@@ -11,6 +11,7 @@ mod apply;
 mod body;
 mod connection;
 mod covers;
+mod credentials;
 mod discovery;
 mod endpoints;
 mod erase;
@@ -38,6 +39,7 @@ pub mod token;
 mod watch;
 mod work;
 
+pub use credentials::{Renewal, read_kubeconfig};
 pub use erase::Erasure;
 pub use error::MemberError;
 pub use fencing::Fencing;
@@ -55,15 +57,6 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
-
-/// Whether the operator would take a kubeconfig, and what it would make of it.
-///
-/// # Errors
-/// A message for people, with the field and the remedy; no value of the
-/// kubeconfig stands in it.
-pub fn read_kubeconfig(kubeconfig: &[u8]) -> Result<kube::Config, String> {
-    kubeconfig::read(kubeconfig).map(|access| access.config)
-}
 
 /// How members are talked to.
 #[derive(Clone, Debug, PartialEq, Eq)]

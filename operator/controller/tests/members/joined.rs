@@ -6,11 +6,12 @@ use flambeau_operator::{
     declared::Declared,
     members::{Fencing, MemberError, rights::Membership},
 };
+use flambeau_planner::model::Reach;
 use serde_json::{Value, json};
 
 const ACCOUNT: &str = "flambeau-applications";
 
-fn membership(namespaces: &[&str], kinds: &[&str]) -> Membership {
+pub fn membership(namespaces: &[&str], kinds: &[&str]) -> Membership {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Membership {
         name: "member".to_owned(),
@@ -44,6 +45,10 @@ async fn joined(plane: &Plane, membership: &Membership) -> Fleet {
         })
         .await;
     assert_eq!(fleet.members.fencing("member"), Fencing::Installed);
+    // Known only where nodes and their leases may be listed.
+    fleet
+        .until("nodes known", || fleet.members.nodes("member").is_some())
+        .await;
     fleet
 }
 
@@ -123,6 +128,36 @@ async fn a_policy_that_somebody_took_away_is_missed_and_not_put_back() {
                 if message.contains("flambeau-fencing") && message.contains("kubectl flambeau join"))
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_is_named_with_the_remedy_and_what_is_known_stays_known() {
+    let plane = support::own_plane();
+    let membership = membership(&["games"], &KINDS);
+    let fleet = joined(&plane, &membership).await;
+    let declared = application("games", "shop", &shop()[..3]);
+    fleet.declare(&declared);
+    fleet.apply(&declared, 1).await.unwrap();
+    fleet
+        .until("settled", || fleet.observe(&declared, 1).settled())
+        .await;
+    plane.run("delete serviceaccount/flambeau -n flambeau-system");
+    fleet
+        .until("refused", || {
+            matches!(fleet.members.reach("member"), Reach::Misconfigured { message }
+                if message.contains("revoked") && message.contains("kubectl flambeau join"))
+        })
+        .await;
+    assert_eq!(fleet.observe(&declared, 1).current, 3);
+
+    for manifest in membership.manifests() {
+        plane.apply(&manifest);
+    }
+    let token = plane.run("create token flambeau -n flambeau-system");
+    let kubeconfig = plane.kubeconfig_with_user(&format!("token: {}", token.trim()));
+    fleet.configure_with(&access(&membership), Ok(&kubeconfig));
+    fleet.reachable().await;
+    assert!(fleet.observe(&declared, 1).settled());
 }
 
 #[tokio::test(flavor = "multi_thread")]
