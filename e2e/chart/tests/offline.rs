@@ -311,3 +311,35 @@ fn the_dashboard_arrives_whole() {
         .collect();
     assert_eq!(ids.len(), panels.len());
 }
+
+/// What a running operator exports is on that page, and a test of the operator keeps it true.
+#[test]
+fn alerts_and_dashboard_look_at_metrics_that_exist() {
+    let page = chart().join("../../docs/reference/metrics.md");
+    let page = fs::read_to_string(page).unwrap();
+    let exported = metrics(&page);
+    for file in ["files/alerts.yaml", "dashboards/flambeau.json"] {
+        let text = fs::read_to_string(chart().join(file)).unwrap();
+        let looked_at = metrics(&text);
+        assert!(looked_at.len() > 5, "{file}: {looked_at:?}");
+        for metric in looked_at {
+            let histogram = metric.strip_suffix("_bucket");
+            assert!(
+                exported.contains(histogram.unwrap_or(&metric)),
+                "{file} looks at {metric}, which docs/reference/metrics.md does not know"
+            );
+        }
+    }
+}
+
+/// Every name of a metric in a text.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let starts = text.match_indices("flambeau_");
+    let names = starts.map(|(start, _)| {
+        let letters = text[start..].chars();
+        letters
+            .take_while(|letter| letter.is_ascii_lowercase() || *letter == '_')
+            .collect()
+    });
+    names.collect()
+}
