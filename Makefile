@@ -3,13 +3,23 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: test soak generate fmt lint bench
+.PHONY: test soak generate fmt lint bench image image-program reproducible
 .PHONY: help demo up down prerequisites upstream games operator plugin testbed test-testbed test-scenarios
 
 TESTBED := target/debug/testbed
 # Static, so that a program runs anywhere, and is an image by itself; a target folder of its own keeps the flag away
 # from the rest.
 STATIC_TARGET := x86_64-unknown-linux-gnu
+
+# Paths of this machine do not get into the operator's image: the same sources give the same bytes in any folder.
+BUILT := $(or $(CARGO_TARGET_DIR),target)
+CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
+REMAPPED := $(CURDIR)=/flambeau $(CARGO_FOLDER)=/cargo $(abspath $(BUILT))=/target
+IMAGE ?= flambeau.dev/operator:dev
+# Whichever is there. STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot lets buildah work where it may not mount.
+ENGINE ?= $(firstword $(foreach engine,docker podman buildah,$(if $(shell command -v $(engine)),$(engine))))
+# Docker takes the time from the environment.
+TIMELESS = $(if $(findstring docker,$(ENGINE)),,--timestamp 0)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +47,11 @@ soak: upstream games operator ## What takes longer than a change should wait: mo
 	@SEEDS=200000 cargo test --release --package flambeau-planner --test simulation
 	@SOAK=1 cargo test --package flambeau-scenarios --test scenarios -- --include-ignored
 
-generate: ## Write the CustomResourceDefinitions from the types
+generate: ## Write the CustomResourceDefinitions from the types, and the chart's copies and README
 	@cargo run --quiet --package flambeau-crds --bin crdgen crds/generated
+	@cargo run --quiet --package flambeau-crds --bin crdgen charts/flambeau/files/crds
+	@cargo run --quiet --package flambeau-chart --bin chart-readme > target/chart-readme.md
+	@mv target/chart-readme.md charts/flambeau/README.md
 
 fmt: ## Format Rust and Go
 	@cargo fmt --all && gofmt -w e2e/upstream
@@ -67,6 +80,30 @@ plugin: ## Build kubectl-flambeau, one static program: put it on the PATH, and k
 	@RUSTFLAGS="-C target-feature=+crt-static" \
 	  cargo build --release --package kubectl-flambeau --target $(STATIC_TARGET)
 	@echo "target/$(STATIC_TARGET)/release/kubectl-flambeau"
+
+image: image-program ## Build the operator's image (IMAGE=name:tag, ENGINE=docker, podman or buildah)
+	@[[ -n "$(ENGINE)" ]] || { echo "none of docker, podman, buildah is there; name one with ENGINE="; exit 1; }
+	@SOURCE_DATE_EPOCH=0 $(ENGINE) build $(TIMELESS) --tag $(IMAGE) --file Containerfile $(BUILT)/image
+	@echo "$(IMAGE), built by $(ENGINE)"
+
+image-program:
+	@rustflags="-C target-feature=+crt-static $(REMAPPED:%=--remap-path-prefix=%)"; \
+	  rustflags+=" --remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rust"; \
+	  RUSTFLAGS="$$rustflags" CFLAGS="$(REMAPPED:%=-ffile-prefix-map=%)" \
+	  cargo build --release --locked --package flambeau-operator --target $(STATIC_TARGET)
+	@rm -rf $(BUILT)/image && mkdir -p $(BUILT)/image
+	@install -m 0755 $(BUILT)/$(STATIC_TARGET)/release/flambeau-operator $(BUILT)/image/
+	@touch --date=@0 $(BUILT)/image/flambeau-operator
+	@size=$$(stat --format=%s $(BUILT)/image/flambeau-operator); \
+	  echo "flambeau-operator: $$((size / 1000000)) MB, $$(sha256sum < $(BUILT)/image/flambeau-operator | head -c 64)"; \
+	  [[ $$size -lt 25000000 ]] || { echo "larger than 25 MB: what came in?"; exit 1; }
+
+reproducible: image-program ## Build the image's program once more, in another folder, and compare
+	@folder=$$(mktemp --directory) && trap "rm -rf $$folder" EXIT && \
+	  tar --create --exclude=./target --exclude=./.git . | tar --extract --directory $$folder && \
+	  env --unset=CARGO_TARGET_DIR $(MAKE) --silent --directory $$folder image-program && \
+	  cmp $(BUILT)/image/flambeau-operator $$folder/target/image/flambeau-operator && \
+	  echo "the same bytes in two folders"
 
 games:
 	@RUSTFLAGS="-C target-feature=+crt-static" \

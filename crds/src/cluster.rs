@@ -79,6 +79,39 @@ pub struct MemberClusterSpec {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
+
+    /// How far Flambeau goes on the cluster, and as whom. When absent, it
+    /// writes under its own identity whatever its permissions there allow, but
+    /// for kinds that grant permissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<MemberAccess>,
+}
+
+/// How far Flambeau goes on a cluster, and as whom.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberAccess {
+    /// ServiceAccount as which the resources of applications are written: the
+    /// one of this name in the namespace of the application. Flambeau
+    /// impersonates it, so that an application gets no further on the cluster
+    /// than what is granted there to its own namespace. Flambeau's own
+    /// identity when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_object_name")]
+    pub application_service_account: Option<String>,
+
+    /// The only namespaces for applications; any but those of the system when
+    /// empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::label_names::<64>")]
+    pub namespaces: Vec<String>,
+
+    /// The only kinds for applications, as kubectl names them: `services`,
+    /// `deployments.apps`; any that permissions there allow when empty. Kinds
+    /// that grant permissions need an applicationServiceAccount.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::resource_names::<64>")]
+    pub kinds: Vec<String>,
 }
 
 /// What applications may request on a cluster in all.

@@ -22,6 +22,7 @@ pub mod generate;
 pub mod migration;
 pub mod policy;
 pub mod provider;
+pub mod reference;
 pub mod schema;
 
 pub use application::{GamesApplication, GamesApplicationSpec, GamesApplicationStatus};

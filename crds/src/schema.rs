@@ -44,6 +44,42 @@ pub fn label_name(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// [`object_name`], for a field that may be absent.
+pub fn optional_object_name(generator: &mut SchemaGenerator) -> Schema {
+    object_name(generator)
+}
+
+/// At most `MAX` DNS labels, each once, in no order.
+pub fn label_names<const MAX: usize>(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX,
+        "x-kubernetes-list-type": "set",
+        "items": label_name(generator),
+    })
+}
+
+/// At most `MAX` resources of the API, each once, in no order: in the plural,
+/// with their group.
+pub fn resource_names<const MAX: usize>(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 253,
+            "x-kubernetes-validations": [
+                {
+                    "rule": "!format.dns1123Subdomain().validate(self).hasValue()",
+                    "message": "must be a resource as `kubectl api-resources` prints it, in the plural and with its group, such as services or deployments.apps",
+                },
+            ],
+        },
+    })
+}
+
 /// At most `MAX` names of objects, each once, in no order.
 pub fn object_names<const MAX: usize>(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -4,6 +4,7 @@
 mod accepted;
 mod cluster;
 mod columns;
+mod commands;
 mod definitions;
 mod documents;
 mod refused;
@@ -22,6 +23,7 @@ fn main() -> Result<ExitCode> {
     trials.extend(refused::trials(&cluster)?);
     trials.extend(accepted::trials(&cluster));
     trials.extend(columns::trials(&cluster)?);
+    trials.extend(commands::trials(&cluster));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 

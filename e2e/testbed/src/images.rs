@@ -17,6 +17,12 @@ pub const GAMES: &str = "games.flambeau.dev/games:dev";
 /// The image whose container holds a pod's namespaces: the same program, asleep.
 pub const PAUSE: &str = "games.flambeau.dev/pause:dev";
 
+/// The image of the operator, as `make image` calls it.
+pub const OPERATOR: &str = "flambeau.dev/operator:dev";
+
+/// How the operator's image is made, for everybody.
+const OPERATOR_RECIPE: &str = include_str!("../../../Containerfile");
+
 /// A packed image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -41,24 +47,49 @@ pub fn for_nodes() -> Result<Vec<Image>> {
     ])
 }
 
-/// Packs a static program into an image that runs it with the given arguments as an unprivileged user. The archive is
-/// kept under the hash of its content, so an unchanged program is packed once.
+/// Packs the operator's image from the program that `make image-program` builds, by the recipe that everybody uses.
+///
+/// # Errors
+/// When the program is not built, or buildah fails.
+pub fn operator() -> Result<Image> {
+    let program = paths::repository().join("target/image/flambeau-operator");
+    if !program.exists() {
+        bail!(
+            "{} is not built yet; run `make image-program`",
+            program.display()
+        );
+    }
+    pack_by(&program, OPERATOR, OPERATOR_RECIPE)
+}
+
+/// Packs a static program into an image that runs it with the given arguments as an unprivileged user.
 ///
 /// # Errors
 /// When the program cannot be read, or buildah fails.
 pub fn pack(program: &Path, reference: &str, arguments: &[&str]) -> Result<Image> {
-    let name = program
-        .file_name()
-        .and_then(|name| name.to_str())
-        .context("a program without a name")?;
+    let name = file_name(program)?;
     let command = serde_json::to_string(arguments)?;
     // 65532 is the user that distroless images call nonroot.
     let recipe = format!(
         "FROM scratch\nCOPY {name} /{name}\nUSER 65532:65532\nENTRYPOINT [\"/{name}\"]\nCMD {command}\n"
     );
+    pack_by(program, reference, &recipe)
+}
+
+fn file_name(program: &Path) -> Result<&str> {
+    program
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("a program without a name")
+}
+
+/// Packs a program by a recipe that copies it. The archive is kept under the hash of its content, so an unchanged program
+/// is packed once.
+fn pack_by(program: &Path, reference: &str, recipe: &str) -> Result<Image> {
+    let name = file_name(program)?;
     let mut hash = Sha256::new();
     hash.update(reference);
-    hash.update(&recipe);
+    hash.update(recipe);
     let mut file =
         fs::File::open(program).with_context(|| format!("read {}", program.display()))?;
     io::copy(&mut file, &mut HashWriter(&mut hash))
@@ -74,7 +105,7 @@ pub fn pack(program: &Path, reference: &str, arguments: &[&str]) -> Result<Image
     let archive = folder.join(format!("{digest}.tar"));
     if !archive.exists() {
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        build(program, name, &recipe, reference, &archive)
+        build(program, name, recipe, reference, &archive)
             .with_context(|| format!("pack image {reference}"))?;
     }
     Ok(Image {

@@ -32,6 +32,7 @@ pub mod cluster;
 pub mod command;
 pub mod control_plane;
 pub mod edge;
+pub mod helm;
 pub mod images;
 pub mod network;
 pub mod node;

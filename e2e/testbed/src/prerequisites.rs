@@ -13,7 +13,7 @@ use crate::node::CNI_PLUGINS;
 use crate::paths;
 
 /// Programs of the system, each with Debian's package that carries it.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -28,6 +28,7 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("conntrack", "conntrack"),
+    ("promtool", "prometheus"),
 ];
 
 /// The packages that are missing, each once.

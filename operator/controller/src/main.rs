@@ -1,8 +1,10 @@
 //! `flambeau-operator run` is the operator; `flambeau-operator plan` is its
-//! planner on files.
+//! planner on files; `flambeau-operator check` says whether the first works.
 
+mod check;
 mod run;
 
+use check::Check;
 use clap::{Parser, Subcommand};
 use flambeau_operator::offline;
 use run::Run;
@@ -33,6 +35,11 @@ enum Command {
     /// Exit code 0: nothing to do; 2: moves or violations are pending; 1:
     /// error.
     Plan(offline::Options),
+    /// Ask the hub for what the operator needs, and wait for a sign of life of
+    /// the leader.
+    ///
+    /// Exit code 0: all is well; 1: something is not, or an error.
+    Check(Check),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +57,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(options) => run::run(*options).map(|()| ExitCode::SUCCESS),
         Command::Plan(options) => offline::plan(&options),
+        Command::Check(options) => check::check(options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

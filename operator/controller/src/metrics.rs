@@ -1,5 +1,6 @@
 //! What the operator counts, by Prometheus conventions.
 
+use crate::{act::HubWrites, edge::GatewayEdge, leader::Leadership, members::Members};
 use flambeau_crds::{
     MigrationStatus,
     migration::{MigrationOutcome, MigrationType},
@@ -25,6 +26,24 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+
+/// Everything that the operator exports; `docs/reference/metrics.md` explains
+/// it.
+pub fn registry(
+    leadership: Leadership,
+    metrics: &Metrics,
+    writes: &HubWrites,
+    members: &Members,
+    edge: &GatewayEdge,
+) -> Registry {
+    let mut registry = Registry::with_prefix("flambeau");
+    registry.register_collector(Box::new(leadership));
+    metrics.register(&mut registry);
+    writes.register(&mut registry);
+    members.register(&mut registry);
+    edge.register(&mut registry);
+    registry
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {

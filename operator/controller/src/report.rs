@@ -55,6 +55,7 @@ pub fn facts<E: Edge>(
             let observation = cluster::Observation {
                 version: members.version(&key.name),
                 fencing: members.fencing(&key.name),
+                renewal: members.renewal(&key.name),
                 applications: plan.load.get(&key.name).copied().unwrap_or(0),
                 requested: plan.requested.get(&key.name).copied().unwrap_or_default(),
                 in_use: used.contains(&key.name),

@@ -12,7 +12,7 @@ use flambeau_operator::{
         Candidacy, EXIT_CODE_LOST, LeaseSettings, Lost, Timing, default_identity, default_namespace,
     },
     members::{MemberSettings, Members},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     server, transport,
 };
 use flambeau_planner::model::Settings;
@@ -21,7 +21,6 @@ use kube::{
     Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use prometheus_client::registry::Registry;
 use std::{net::SocketAddr, path::PathBuf};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -29,7 +28,8 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-const UNUSABLE: &str = "the hub's kubeconfig cannot be used";
+/// What an unusable kubeconfig is called.
+pub(crate) const UNUSABLE: &str = "the hub's kubeconfig cannot be used";
 
 /// What `run` is told.
 #[derive(Debug, Args)]
@@ -163,12 +163,7 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
     let members = Members::new(dirty.clone(), MemberSettings::default(), leadership.clone());
     let edge = GatewayEdge::new(hub.client.clone(), dirty.clone(), edge_settings);
     let (metrics, writes) = (Metrics::default(), HubWrites::default());
-    let mut registry = Registry::with_prefix("flambeau");
-    registry.register_collector(Box::new(leadership));
-    metrics.register(&mut registry);
-    writes.register(&mut registry);
-    members.register(&mut registry);
-    edge.register(&mut registry);
+    let registry = metrics::registry(leadership, &metrics, &writes, &members, &edge);
 
     let (stopper, stop) = watch::channel(false);
     let mut watches = hub.watch(&members, &dirty);
@@ -222,7 +217,11 @@ fn log(json: bool) {
     }
 }
 
-async fn config(kubeconfig: Option<PathBuf>) -> anyhow::Result<Config> {
+/// The hub's address and credentials: from a file, or those of the pod.
+///
+/// # Errors
+/// When there are none, or they cannot be read.
+pub(crate) async fn config(kubeconfig: Option<PathBuf>) -> anyhow::Result<Config> {
     match kubeconfig {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(&path)

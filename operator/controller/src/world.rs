@@ -102,6 +102,7 @@ fn clusters(
                 let observed = ClusterObservation {
                     reach: members.reach(name),
                     kinds: members.kinds(name),
+                    refused_kinds: members.refused_kinds(name),
                     services_answer: services.answer_from(name) || unknown.contains(name),
                     answers_since: members.answers_since(name),
                     returned: members.returned(name),

@@ -5,8 +5,12 @@
 
 #[path = "members/fencing.rs"]
 mod fencing;
+#[path = "members/joined.rs"]
+mod joined;
 #[path = "members/policy.rs"]
 mod policy;
+#[path = "members/renewal.rs"]
+mod renewal;
 #[path = "members/services.rs"]
 mod services;
 #[path = "members/signals.rs"]

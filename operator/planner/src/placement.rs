@@ -210,6 +210,7 @@ pub fn consider<'a>(
                     .or_else(|| unavailable(cluster, now))
                     .or_else(|| evacuation::objection(snapshot, cluster))
                     .or_else(|| not_asked_for(bounds, &cluster.name))
+                    .or_else(|| namespace_refused(application, cluster))
                     .or_else(|| missing.map(|kind| not_served(kind, cluster)))
                     .or_else(|| not_clean(application, &cluster.name, snapshot))
                     .or_else(|| recently_failed(application, &cluster.name, now))
@@ -326,17 +327,43 @@ pub fn unreachable(cluster: &Cluster) -> Option<(Reason, String)> {
     }
 }
 
-/// The first kind of the application that the cluster does not serve.
+/// The namespace, or the first kind, of the application that the cluster does
+/// not take.
 pub fn kind_not_served(application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
-    missing_kind(&application.spec.kinds, cluster).map(|kind| not_served(kind, cluster))
+    namespace_refused(application, cluster).or_else(|| {
+        missing_kind(&application.spec.kinds, cluster).map(|kind| not_served(kind, cluster))
+    })
 }
 
 fn missing_kind<'a>(kinds: &'a BTreeSet<Kind>, cluster: &Cluster) -> Option<&'a Kind> {
     let served = cluster.kinds.as_ref()?;
-    kinds.iter().find(|kind| !served.contains(kind))
+    kinds
+        .iter()
+        .find(|kind| !served.contains(kind) || cluster.refused_kinds.contains(kind))
+}
+
+/// Whether, and why, a namespace is none of those for applications there.
+fn namespace_refused(application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
+    let namespace = &application.spec.key.namespace;
+    let allowed = cluster.namespaces.is_empty() || cluster.namespaces.contains(namespace);
+    (!allowed).then(|| {
+        (
+            Reason::NamespaceNotAllowed,
+            format!(
+                "cluster {} is not joined for namespace {namespace}",
+                cluster.name
+            ),
+        )
+    })
 }
 
 fn not_served(kind: &Kind, cluster: &Cluster) -> (Reason, String) {
+    if cluster.refused_kinds.contains(kind) {
+        return (
+            Reason::KindNotAllowed,
+            format!("cluster {} is not joined for {kind}", cluster.name),
+        );
+    }
     (
         Reason::KindNotServed,
         format!(

@@ -100,6 +100,12 @@ reasons! {
     Fenced,
     /// The cluster cannot refuse writes under an old epoch by itself.
     FencingUnavailable,
+    /// The credentials for the cluster last, and are renewed in time.
+    CredentialsValid,
+    /// The credentials for the cluster could not be renewed yet.
+    CredentialsNotRenewed,
+    /// The credentials for the cluster have expired.
+    CredentialsExpired,
     /// The cluster is cordoned.
     ClusterCordoned,
     /// The cluster is being removed from the fleet.
@@ -114,6 +120,10 @@ reasons! {
     ClusterMisconfigured,
     /// The cluster does not serve a kind that the application needs.
     KindNotServed,
+    /// The cluster was not joined for a kind that the application needs.
+    KindNotAllowed,
+    /// The cluster was not joined for the namespace of the application.
+    NamespaceNotAllowed,
     /// A move to the cluster failed a short time ago.
     RecentlyFailed,
     /// The application is already there.

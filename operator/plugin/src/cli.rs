@@ -65,6 +65,11 @@ pub enum Command {
     Cordon(Cordon),
     /// Let applications come to a cluster again.
     Uncordon(Cordon),
+    /// Make a cluster a member of the fleet: rights and the policy of fencing on
+    /// the cluster, credentials and MemberCluster on the hub.
+    Join(Join),
+    /// Take a cluster out of the fleet, and everything of Flambeau off it.
+    Unjoin(Unjoin),
     /// Every move of an application: who, why, when, how long, what was
     /// measured.
     History(History),
@@ -251,6 +256,127 @@ pub struct Cordon {
     #[arg(long)]
     pub reason: Option<String>,
     /// Ask the hub whether it could be changed; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Options of `join`.
+#[derive(Debug, Args)]
+pub struct Join {
+    /// Name of the MemberCluster.
+    pub name: String,
+    /// Kubeconfig of an administrator of the cluster: used now, and not kept.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig_of_member: PathBuf,
+    /// Context of that kubeconfig.
+    #[arg(long, value_name = "NAME")]
+    pub context_of_member: Option<String>,
+    /// CloudProvider that operates the cluster.
+    #[arg(long)]
+    pub provider: String,
+    /// Country where the data of the cluster lies, such as FR.
+    #[arg(long, value_name = "COUNTRY")]
+    pub residency: String,
+    /// The only namespaces for applications, once for each; without it, any
+    /// but those of the system, and Flambeau makes them.
+    #[arg(short = 'n', long = "namespace", id = "namespace")]
+    pub namespaces: Vec<String>,
+    /// The only kinds for applications, once for each, as `kubectl
+    /// api-resources` prints them: deployments.apps; without it, the usual
+    /// ones, which grant no permissions and stay within their namespace.
+    #[arg(long, value_delimiter = ',')]
+    pub kind: Vec<String>,
+    /// URL of the API server as the hub reaches it; the one of the kubeconfig
+    /// without it.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// How long a token lasts, such as 24h; Flambeau renews it at half of its
+    /// life.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = token_lifetime)]
+    pub token_lifetime: SignedDuration,
+    /// Namespace of Flambeau's ServiceAccount on the cluster.
+    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
+    pub member_namespace: String,
+    /// Flambeau's ServiceAccount on the cluster.
+    #[arg(long, value_name = "NAME", default_value = "flambeau")]
+    pub service_account: String,
+    /// ServiceAccount as which applications are written, in each of their
+    /// namespaces.
+    #[arg(long, value_name = "NAME", default_value = "flambeau-applications")]
+    pub application_service_account: String,
+    /// Namespace of the Secret on the hub.
+    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
+    pub secret_namespace: String,
+    /// Print the manifests of both, or of one, and make nothing.
+    #[arg(
+        long,
+        value_name = "WHERE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "all"
+    )]
+    pub dry_run: Option<DryRun>,
+}
+
+/// Which manifests are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    /// Those of the member and of the hub.
+    All,
+    /// Those of the member.
+    Member,
+    /// Those of the hub.
+    Hub,
+}
+
+/// What the API servers of Kubernetes take: ten minutes at least.
+fn token_lifetime(text: &str) -> Result<SignedDuration, String> {
+    let lifetime: SignedDuration = text
+        .parse()
+        .map_err(|_| "must be a duration, such as 24h".to_owned())?;
+    if lifetime < SignedDuration::from_mins(10) {
+        return Err("must be at least 10m, the shortest that Kubernetes issues".to_owned());
+    }
+    Ok(lifetime)
+}
+
+/// Options of `unjoin`.
+#[derive(Debug, Args)]
+pub struct Unjoin {
+    /// Name of the MemberCluster.
+    pub name: String,
+    /// Kubeconfig of an administrator of the cluster.
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "without_member",
+        conflicts_with = "without_member"
+    )]
+    pub kubeconfig_of_member: Option<PathBuf>,
+    /// Context of that kubeconfig.
+    #[arg(long, value_name = "NAME")]
+    pub context_of_member: Option<String>,
+    /// The cluster is gone: only the hub is cleaned up, and what would be left
+    /// on the cluster is said.
+    #[arg(long)]
+    pub without_member: bool,
+    /// Namespace of Flambeau's ServiceAccount on the cluster, where the hub
+    /// does not know it any more.
+    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
+    pub member_namespace: String,
+    /// Flambeau's ServiceAccount on the cluster, where the hub does not know
+    /// it any more.
+    #[arg(long, value_name = "NAME", default_value = "flambeau")]
+    pub service_account: String,
+    /// ServiceAccount of applications, where the hub does not know it any
+    /// more.
+    #[arg(long, value_name = "NAME", default_value = "flambeau-applications")]
+    pub application_service_account: String,
+    /// Namespace of the Secret on the hub, where no MemberCluster names it any
+    /// more.
+    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
+    pub secret_namespace: String,
+    /// Say what would be deleted; delete nothing.
     #[arg(long)]
     pub dry_run: bool,
 }

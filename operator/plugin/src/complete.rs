@@ -154,7 +154,7 @@ fn wanted(words: &[String]) -> Wanted {
     match verb.get_name() {
         "status" | "relocate" | "failover" | "failback" | "history" => Wanted::Applications,
         "pause" | "resume" | "abort" => Wanted::Moves,
-        "cordon" | "uncordon" => Wanted::Clusters,
+        "cordon" | "uncordon" | "unjoin" => Wanted::Clusters,
         "evacuate" => Wanted::Places,
         "completion" => {
             let shells = ["bash", "zsh", "fish", "powershell", "kubectl"];

@@ -2,7 +2,8 @@
 //! by hand.
 //!
 //! It reads, creates and patches objects of the hub, as kubectl could, and
-//! nothing else: who may do what is decided by the permissions there. What it
+//! nothing else: who may do what is decided by the permissions there. `join`
+//! and `unjoin` do the same on a member, with credentials for it. What it
 //! foretells comes from the operator's own planner.
 
 mod ask;
@@ -11,6 +12,7 @@ mod complete;
 mod failure;
 mod history;
 mod hub;
+mod join;
 mod live;
 mod moves;
 mod plan;
@@ -76,6 +78,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Abort(options) => steer::run(&hub.await?, Action::Abort, options).await,
         Command::Cordon(options) => steer::cordon(&hub.await?, true, options).await,
         Command::Uncordon(options) => steer::cordon(&hub.await?, false, options).await,
+        Command::Join(options) => join::join(&hub.await?, options).await,
+        Command::Unjoin(options) => join::unjoin(&hub.await?, options).await,
         Command::History(options) => history::run(&hub.await?, options).await,
         Command::Completion(options) => complete::script(&options),
         Command::Complete(options) => complete::candidates(hub.await.ok(), &options.words).await,

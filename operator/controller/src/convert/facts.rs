@@ -102,6 +102,8 @@ pub struct ClusterObservation {
     pub reach: Reach,
     /// Namespaced kinds that it serves; none while unknown.
     pub kinds: Option<Arc<BTreeSet<Kind>>>,
+    /// Those of them that applications must not have there.
+    pub refused_kinds: Arc<BTreeSet<Kind>>,
     /// An application there answered requests within the last seconds.
     pub services_answer: bool,
     /// Since when it answers without interruption; none while it does not.
@@ -121,6 +123,7 @@ impl Default for ClusterObservation {
         Self {
             reach: Reach::NotObserved,
             kinds: None,
+            refused_kinds: Arc::default(),
             services_answer: false,
             answers_since: None,
             returned: false,
@@ -144,6 +147,13 @@ pub fn cluster(object: &MemberCluster, observed: ClusterObservation) -> Cluster 
         deleting: object.metadata.deletion_timestamp.is_some(),
         reach: observed.reach,
         kinds: observed.kinds,
+        refused_kinds: observed.refused_kinds,
+        namespaces: spec
+            .access
+            .iter()
+            .flat_map(|access| &access.namespaces)
+            .map(|name| name.as_str().into())
+            .collect(),
         services_answer: observed.services_answer,
         answers_since: observed.answers_since,
         returned: observed.returned,

@@ -1,6 +1,9 @@
 //! Credentials of members: the one Secret that each MemberCluster names.
 
-use super::entries::ClusterEntry;
+use super::{
+    entries::ClusterEntry,
+    renewal::{self, Renewing},
+};
 use crate::{again, dirty::Dirty, members::Members};
 use flambeau_crds::{MemberClusterSpec, cluster::SecretKeyReference};
 use flambeau_planner::model::Name;
@@ -12,7 +15,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use std::collections::HashMap;
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
 
 /// One watch for each member, on its Secret alone: the operator need not see
 /// any other.
@@ -20,16 +23,19 @@ pub struct Credentials {
     client: Client,
     members: Members,
     dirty: Dirty,
+    /// What time it is, for tokens that expire.
+    now: fn() -> Timestamp,
     watches: HashMap<Name, (MemberClusterSpec, AbortHandle)>,
 }
 
 impl Credentials {
     /// Nothing is watched yet.
-    pub fn new(client: Client, members: Members, dirty: Dirty) -> Self {
+    pub fn new(client: Client, members: Members, dirty: Dirty, now: fn() -> Timestamp) -> Self {
         Self {
             client,
             members,
             dirty,
+            now,
             watches: HashMap::new(),
         }
     }
@@ -65,6 +71,7 @@ impl Credentials {
             answered: status
                 .and_then(|status| status.health.as_deref())
                 .is_some_and(|health| !matches!(health, "NotObserved" | "Misconfigured")),
+            now: self.now,
         };
         let task = tokio::spawn(watch(client, members, dirty, member));
         let replaced = self
@@ -92,6 +99,16 @@ struct Followed {
     unreachable_since: Option<Timestamp>,
     /// It answered an operator before, by its stored health.
     answered: bool,
+    now: fn() -> Timestamp,
+}
+
+/// The task that renews a token; it ends with this.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Followed {
@@ -109,13 +126,14 @@ impl Followed {
 async fn watch(client: Client, members: Members, dirty: Dirty, mut member: Followed) {
     let name = member.name.clone();
     let reference = &member.spec.kubeconfig_secret.clone();
-    let api: Api<Secret> = Api::namespaced(client, &reference.namespace);
+    let api: Api<Secret> = Api::namespaced(client.clone(), &reference.namespace);
     let only = watcher::Config::default().fields(&format!("metadata.name={}", reference.name));
     let stream = watcher(api, only).backoff(again::soon());
     pin_mut!(stream);
     let mut listed = None;
     // Once the Secret was read, its last known contents stand.
     let mut configured = false;
+    let mut task: Option<Task> = None;
     while let Some(event) = stream.next().await {
         let secret = match event {
             Ok(watcher::Event::Init) => {
@@ -140,8 +158,26 @@ async fn watch(client: Client, members: Members, dirty: Dirty, mut member: Follo
         };
         let kubeconfig = kubeconfig(secret.as_ref(), reference);
         member.configure(&members, kubeconfig);
-        configured = true;
+        members.set_renewal(
+            &name,
+            secret
+                .as_ref()
+                .and_then(|secret| renewal::lasting(secret, &reference.key)),
+        );
         dirty.mark();
+        let renewing = Renewing {
+            client: client.clone(),
+            members: members.clone(),
+            dirty: dirty.clone(),
+            name: name.clone(),
+            reference: reference.clone(),
+            now: member.now,
+        };
+        let earliest = configured.then(|| Instant::now() + renewal::LEAST);
+        configured = true;
+        let renewing = tokio::spawn(renewing.run(secret.unwrap_or_default(), earliest));
+        // The one before it ends.
+        drop(task.replace(Task(renewing.abort_handle())));
     }
 }
 

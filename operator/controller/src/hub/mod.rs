@@ -4,6 +4,7 @@
 mod credentials;
 mod entries;
 mod missing;
+mod renewal;
 mod reread;
 mod table;
 mod watch;
@@ -18,6 +19,7 @@ pub use table::Table;
 use crate::{dirty::Dirty, members::Members};
 use credentials::Credentials;
 use flambeau_planner::model::Kind;
+use jiff::Timestamp;
 use kube::Client;
 use std::{
     collections::BTreeSet,
@@ -46,6 +48,8 @@ pub struct Hub {
     pub freezes: Arc<Table<FreezeEntry>>,
     /// Kinds that the hub does not know.
     pub missing: Missing,
+    /// What time it is, for tokens that expire.
+    pub now: fn() -> Timestamp,
     kinds: Arc<RwLock<BTreeSet<Kind>>>,
 }
 
@@ -62,6 +66,7 @@ impl Hub {
             evacuations: Arc::default(),
             freezes: Arc::default(),
             missing: Missing::default(),
+            now: Timestamp::now,
             kinds: Arc::default(),
         }
     }
@@ -75,7 +80,12 @@ impl Hub {
         tasks.spawn(self.watch_quietly(&self.migrations, dirty));
         tasks.spawn(self.watch_quietly(&self.evacuations, dirty));
         tasks.spawn(self.watch_quietly(&self.freezes, dirty));
-        let mut credentials = Credentials::new(self.client.clone(), members.clone(), dirty.clone());
+        let mut credentials = Credentials::new(
+            self.client.clone(),
+            members.clone(),
+            dirty.clone(),
+            self.now,
+        );
         let clusters = watch::watch(
             self.client.clone(),
             Arc::clone(&self.clusters),

@@ -2,12 +2,14 @@
 //! is not there as declared, none for the others.
 
 use super::{
+    admission::Admission,
     body::{Body, Expect},
-    connection::{Answer, Connection, REQUEST_TIMEOUT, get, request},
+    connection::{Answer, Connection, REQUEST_TIMEOUT, RequestError, get, request},
     discovery::Resource,
     erase,
     error::MemberError,
     fencing::epochs::{IfMissing, Token},
+    limits::Limits,
     live::Live,
     member::Member,
     metrics::Verb,
@@ -20,7 +22,10 @@ use crate::declared::{Declared, DeclaredObject};
 use flambeau_crds::{DIGEST_ANNOTATION, EPOCH_ANNOTATION, FIELD_MANAGER};
 use futures::future::join_all;
 use http::Method;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 /// Brings a copy to what is declared, under an epoch.
 pub(super) async fn apply(
@@ -32,6 +37,7 @@ pub(super) async fn apply(
     let turn = member.works.begin(&declared.key, digest(declared, epoch))?;
     let job = Job {
         member,
+        limits: member.limits(),
         connection: &connection,
         declared,
         epoch,
@@ -62,6 +68,7 @@ fn digest(declared: &Declared, epoch: i64) -> u64 {
 
 struct Job<'a> {
     member: &'a Member,
+    limits: Arc<Limits>,
     connection: &'a Connection,
     declared: &'a Declared,
     epoch: i64,
@@ -87,6 +94,10 @@ impl Job<'_> {
     }
 
     async fn run(&self) -> Result<bool, MemberError> {
+        self.limits
+            .check(&self.member.name, self.declared, |kind| {
+                self.member.resource(kind)
+            })?;
         let pending = observe::pending(
             &self.member.store.lock(),
             &self.member.name,
@@ -190,8 +201,9 @@ impl Job<'_> {
     ) -> Result<(), MemberError> {
         match self.send(object, resource, Expect::Absent).await {
             Err(Failure::NoNamespace) => {
+                let namespace = &self.declared.key.namespace;
                 self.member
-                    .ensure_namespace(self.connection, &self.declared.key.namespace)
+                    .ensure_namespace(self.connection, namespace)
                     .await?;
                 match self.send(object, resource, Expect::Absent).await {
                     Err(Failure::Conflict) => self.adopt(object, resource).await,
@@ -268,7 +280,34 @@ impl Job<'_> {
             .map_err(|error| not_yet(title(object), &error))
     }
 
+    /// Writes an object; where the application may not yet write in its
+    /// namespace, and Flambeau may let it, lets it and writes again.
     async fn send(
+        &self,
+        object: &DeclaredObject,
+        resource: &Resource,
+        expect: Expect<'_>,
+    ) -> Result<(), Failure> {
+        let mut admitted: Option<Admission> = None;
+        loop {
+            let failure = match self.send_once(object, resource, expect).await {
+                Err(failure @ Failure::NotPermitted(_)) if self.limits.admits() => failure,
+                result => return result,
+            };
+            let member = self.member;
+            match &admitted {
+                None => {
+                    let namespace = &self.declared.key.namespace;
+                    admitted = Some(member.admit(self.connection, namespace).await?);
+                }
+                // The API server goes by a new binding within moments.
+                Some(admission) if admission.wait().await => {}
+                Some(_) => return Err(failure),
+            }
+        }
+    }
+
+    async fn send_once(
         &self,
         object: &DeclaredObject,
         resource: &Resource,
@@ -291,14 +330,26 @@ impl Job<'_> {
             &path,
             Some("application/apply-patch+yaml"),
             body,
-        )
-        .map_err(|error| refused(object, error.to_string()))?;
+        );
+        let request = request.and_then(|mut request| {
+            self.limits.impersonate(&key.namespace, &mut request)?;
+            Ok(request)
+        });
+        let request = request.map_err(|error| refused(object, error.to_string()))?;
         match self
             .connection
             .call(Verb::Apply, request, REQUEST_TIMEOUT)
             .await
         {
             Ok(answer) => self.accept(object, &answer),
+            Err(RequestError::Api(api))
+                if api.code == 403 && self.limits.lacks_permission(&api.message) =>
+            {
+                Err(Failure::NotPermitted(MemberError::Refused {
+                    object: title(object),
+                    message: format!("{api}: grant it there, or remove the resource"),
+                }))
+            }
             Err(error) => {
                 let failure = failure(object, &error);
                 if let Failure::Final(MemberError::Fenced { .. }) = &failure {

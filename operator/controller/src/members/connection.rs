@@ -4,6 +4,7 @@
 use super::{
     kubeconfig::Access,
     metrics::{MemberMetrics, Verb},
+    token::Token,
 };
 use crate::{leader::Leadership, transport};
 use flambeau_planner::model::Name;
@@ -28,6 +29,8 @@ pub(super) struct Connection {
     cluster: Name,
     /// URL of the API server.
     pub server: String,
+    /// What its token says of itself, if it has one.
+    pub token: Option<Token>,
     client: Client,
     metrics: MemberMetrics,
     made: Instant,
@@ -43,6 +46,7 @@ impl Connection {
     pub fn new(
         cluster: Name,
         access: &Access,
+        token: Option<Token>,
         metrics: MemberMetrics,
         leadership: &Leadership,
     ) -> Result<Self, String> {
@@ -52,6 +56,7 @@ impl Connection {
         Ok(Self {
             cluster,
             server: access.server.clone(),
+            token,
             client,
             metrics,
             made: Instant::now(),

@@ -31,6 +31,8 @@ const ACCEPT: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDis
 pub(super) struct Discovery {
     /// Namespaced kinds that can be listed, watched, applied and deleted.
     pub kinds: Arc<BTreeSet<Kind>>,
+    /// Those of them that applications must not have there.
+    pub refused: Arc<BTreeSet<Kind>>,
     /// Where they are found.
     pub resources: HashMap<Kind, Resource>,
 }
@@ -43,6 +45,37 @@ pub(super) struct Resource {
 }
 
 impl Resource {
+    /// A resource under a path such as `/apis/apps/v1`, in the plural.
+    #[cfg(test)]
+    pub fn new(root: &str, plural: &str) -> Self {
+        Self {
+            root: root.into(),
+            plural: plural.into(),
+        }
+    }
+
+    /// Its group; empty for the first of all.
+    pub fn group(&self) -> &str {
+        let mut path = self.root.trim_start_matches("/apis/").split('/');
+        match path.next() {
+            Some("") | None => "",
+            Some(group) => group,
+        }
+    }
+
+    /// As kubectl names it: in the plural and with its group.
+    pub fn name(&self) -> String {
+        match self.group() {
+            "" => self.plural.to_string(),
+            group => format!("{}.{group}", self.plural),
+        }
+    }
+
+    /// Whether it is where a kind is found, judging by path.
+    pub fn is_endpoint_slices(&self) -> bool {
+        self.name() == "endpointslices.discovery.k8s.io"
+    }
+
     /// Path of the objects of all namespaces.
     pub fn everywhere(&self) -> String {
         format!("{}/{}", self.root, self.plural)
@@ -150,7 +183,16 @@ async fn refresh(
         .flat_map(|(_, document)| document.found.iter().cloned())
         .collect();
     let kinds = Arc::new(resources.keys().cloned().collect());
-    member.set_discovery(Discovery { kinds, resources });
+    let limits = member.limits();
+    let refused = resources
+        .iter()
+        .filter(|(_, resource)| !limits.allow(resource));
+    let refused = Arc::new(refused.map(|(kind, _)| kind.clone()).collect());
+    member.set_discovery(Discovery {
+        kinds,
+        refused,
+        resources,
+    });
     Ok(())
 }
 

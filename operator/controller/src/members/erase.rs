@@ -1,7 +1,8 @@
 //! Deletes an application from a member.
 
 use super::{
-    connection::{Answer, Connection, REQUEST_TIMEOUT, RequestError, get, request},
+    admission::Admission,
+    connection::{Answer, ApiError, Connection, REQUEST_TIMEOUT, RequestError, get, request},
     error::MemberError,
     fencing::epochs::{IfMissing, Token},
     fresh,
@@ -144,7 +145,10 @@ impl Deletion<'_> {
         let path = resource.object(&self.key.namespace, &object.name);
         let _permit = self.member.permits.acquire().await;
         let mut object = object.clone();
-        for _ in 0..ATTEMPTS {
+        let mut admitted: Option<Admission> = None;
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
+            attempts += 1;
             not_above(&object, self.highest)?;
             match self.delete(&object, &path).await {
                 Ok(_) => {
@@ -157,18 +161,29 @@ impl Deletion<'_> {
                     Some(now) if now.uid == object.uid => object = now,
                     _ => return Ok(()),
                 },
+                Err(RequestError::Api(error)) if self.may_be_admitted(&error) => match &admitted {
+                    None => {
+                        let namespace = &self.key.namespace;
+                        admitted = Some(self.member.admit(self.connection, namespace).await?);
+                    }
+                    Some(admission) if admission.wait().await => attempts -= 1,
+                    Some(_) => return Err(refused(&object, &error)),
+                },
                 Err(RequestError::Api(error))
                     if error.code < 500 && error.code != 429 && error.code != 401 =>
                 {
-                    return Err(MemberError::Refused {
-                        object: order::title(&object.kind, &object.name),
-                        message: error.to_string(),
-                    });
+                    return Err(refused(&object, &error));
                 }
                 Err(error) => return Err(not_yet(&object, error.to_string())),
             }
         }
         Err(not_yet(&object, "it changes all the time".to_owned()))
+    }
+
+    /// Whether the application's ServiceAccount lacks what Flambeau gives it.
+    fn may_be_admitted(&self, error: &ApiError) -> bool {
+        let limits = self.member.limits();
+        error.code == 403 && limits.admits() && limits.lacks_permission(&error.message)
     }
 
     async fn delete(&self, object: &Surplus, path: &str) -> Result<Answer, RequestError> {
@@ -182,7 +197,9 @@ impl Deletion<'_> {
         let body = serde_json::json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
             "preconditions": {"uid": &object.uid, "resourceVersion": object.version.to_string()}});
         let body = body.to_string().into_bytes();
-        let request = request(Method::DELETE, path, Some("application/json"), body)?;
+        let mut request = request(Method::DELETE, path, Some("application/json"), body)?;
+        let limits = self.member.limits();
+        limits.impersonate(&self.key.namespace, &mut request)?;
         self.connection
             .call(Verb::Delete, request, REQUEST_TIMEOUT)
             .await
@@ -203,6 +220,13 @@ impl Deletion<'_> {
             Err(error) if error.code() == Some(404) => Ok(None),
             Err(error) => Err(not_yet(object, error.to_string())),
         }
+    }
+}
+
+fn refused(object: &Surplus, error: &ApiError) -> MemberError {
+    MemberError::Refused {
+        object: order::title(&object.kind, &object.name),
+        message: error.to_string(),
     }
 }
 

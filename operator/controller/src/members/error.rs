@@ -35,6 +35,16 @@ pub enum MemberError {
         /// The kind.
         kind: Kind,
     },
+    /// The MemberCluster does not allow a namespace or a kind.
+    #[error("{what} on member {cluster} {why}")]
+    NotAllowed {
+        /// The member.
+        cluster: Name,
+        /// The namespace, or the object and its kind.
+        what: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// The member's API server refused an object.
     #[error("{object}: {message}")]
     Refused {
@@ -108,6 +118,7 @@ impl MemberError {
         matches!(
             self,
             Self::NotServed { .. }
+                | Self::NotAllowed { .. }
                 | Self::Refused { .. }
                 | Self::Foreign { .. }
                 | Self::EpochTooLow { .. }

@@ -44,22 +44,11 @@
 //! where that does not work still takes writes, guarded by the writer's own
 //! comparison as far as that goes, and says so.
 //!
-//! The credentials for a member need, besides what the applications declare:
-//!
-//! ```yaml
-//! - apiGroups: [admissionregistration.k8s.io]
-//!   resources: [validatingadmissionpolicies, validatingadmissionpolicybindings]
-//!   verbs: [get, create, update]
-//! - apiGroups: [""]
-//!   resources: [configmaps]
-//!   verbs: [get, list, create, patch]
-//! - apiGroups: [""]
-//!   resources: [namespaces]
-//!   verbs: [get, create]
-//! ```
-//!
-//! in a ClusterRole, bound by a ClusterRoleBinding. Who may write the policy
-//! may also break it: the credentials of people should not hold that right.
+//! What the credentials for a member need for it is in [`super::rights`]. Who
+//! may write the policy may also break it, and who writes a policy with a
+//! parameter must be permitted to read every object of the parameter's kind:
+//! on a member that was joined, whoever joins it writes the policy, and
+//! Flambeau reads and tries it.
 
 pub(super) mod epochs;
 pub(super) mod policy;
@@ -93,6 +82,12 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long that may take: the API server takes policies up about once a
 /// second.
 const PROBE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Media type of a server-side apply.
+const APPLY: &str = "application/apply-patch+yaml";
+/// No object ever has this resource version: the API server reports a conflict
+/// with any that is there.
+const ABSENT: &str = "1";
 
 /// Whether a member refuses writes under an old epoch by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,7 +213,7 @@ fn trouble(what: &str, error: RequestError) -> Trouble {
     match error.code() {
         None | Some(401 | 409 | 429 | 500..) => Trouble::Passing(error),
         Some(403) => Trouble::Lasting(format!(
-            "{what} is not permitted to the credentials of the kubeconfig: {error}: grant what the runbook FencingUnavailable lists"
+            "{what} is not permitted to the credentials of the kubeconfig: {error}: `kubectl flambeau join` grants what is needed, and writes the policy itself"
         )),
         Some(_) => Trouble::Lasting(format!("{what} fails: {error}")),
     }
@@ -294,18 +289,11 @@ fn newer(live: &Live) -> bool {
 /// Tries, without effect, a write that must be refused, until it is.
 async fn prove(connection: &Connection) -> Result<(), Trouble> {
     let begun = Instant::now();
-    let body = policy::probe().to_string();
+    let (path, body) = policy::probe();
+    let body = body.to_string();
     loop {
-        let path = format!(
-            "/api/v1/namespaces/{}/configmaps?dryRun=All&fieldManager={FIELD_MANAGER}",
-            policy::PROBE_NAMESPACE
-        );
-        let request = request(
-            Method::POST,
-            &path,
-            Some("application/json"),
-            body.clone().into_bytes(),
-        )?;
+        let body = body.clone().into_bytes();
+        let request = request(Method::PATCH, &path, Some(APPLY), body)?;
         match connection
             .call(Verb::Create, request, REQUEST_TIMEOUT)
             .await

@@ -345,8 +345,14 @@ mod tests {
             member.set_unreachable_after(Duration::from_secs(8));
             Self {
                 member,
-                connection: Connection::new("one".into(), &access, metrics, &Leadership::always())
-                    .unwrap(),
+                connection: Connection::new(
+                    "one".into(),
+                    &access,
+                    None,
+                    metrics,
+                    &Leadership::always(),
+                )
+                .unwrap(),
             }
         }
 

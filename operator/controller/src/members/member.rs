@@ -3,6 +3,7 @@
 use super::{
     MemberSettings,
     connection::Connection,
+    credentials::Renewal,
     discovery,
     discovery::{Discovery, Resource},
     endpoints,
@@ -11,14 +12,16 @@ use super::{
     form::Forms,
     health::Health,
     kubeconfig,
+    limits::Limits,
     metrics::MemberMetrics,
     nodes::{self, Known},
     observe, probe,
     store::Store,
-    watch,
+    token, watch,
     work::Works,
 };
 use crate::{declared::Declared, dirty::Dirty, leader::Leadership};
+use flambeau_crds::cluster::MemberAccess;
 use flambeau_planner::model::{ApplicationKey, Kind, Name, Reach};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -89,6 +92,8 @@ pub(super) struct Member {
     discovery: channel::Sender<Option<Arc<Discovery>>>,
     version: Mutex<Option<String>>,
     unreachable_after: AtomicU64,
+    limits: Mutex<Arc<Limits>>,
+    renewal: Mutex<Option<Renewal>>,
     session: Mutex<Session>,
 }
 
@@ -128,23 +133,39 @@ impl Member {
             discovery: channel::Sender::new(None),
             version: Mutex::new(None),
             unreachable_after: AtomicU64::new(0),
+            limits: Mutex::default(),
+            renewal: Mutex::default(),
             session: Mutex::new(Session::default()),
             shared,
         }
     }
 
-    /// Takes connection details. Returns false when they lead to another
-    /// cluster than before: what is known of this member does not hold there.
-    pub fn configure(self: &Arc<Self>, kubeconfig: Result<&[u8], String>) -> bool {
+    /// Takes connection details, and how far Flambeau goes there. Returns false
+    /// when they lead to another cluster than before: what is known of this
+    /// member does not hold there.
+    pub fn configure(
+        self: &Arc<Self>,
+        access: Option<&MemberAccess>,
+        kubeconfig: Result<&[u8], String>,
+    ) -> bool {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let same = match (&session.given, &kubeconfig) {
             (Some(Ok(before)), Ok(now)) => before == now,
             (Some(Err(before)), Err(now)) => before == now,
             _ => false,
         };
-        if same {
+        let token = kubeconfig
+            .as_ref()
+            .ok()
+            .and_then(|bytes| token::held(bytes));
+        let own = token
+            .as_ref()
+            .and_then(|token| Some(token.account()?.0.into()));
+        let limits = Limits::new(access, own);
+        if same && limits == *self.limits() {
             return true;
         }
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
         let access = kubeconfig.clone().and_then(kubeconfig::read);
         if let (Some(before), Ok(access)) = (session.identity, &access)
             && before != access.identity
@@ -160,6 +181,7 @@ impl Member {
             Connection::new(
                 self.name.clone(),
                 &access,
+                token,
                 shared.metrics.clone(),
                 &shared.leadership,
             )
@@ -192,10 +214,29 @@ impl Member {
         };
         let kinds: Vec<Kind> = observe::unjudged(copy, declared).cloned().collect();
         if !kinds.is_empty() {
-            contents.recheck.extend(kinds);
+            let scope = self.limits().scope(&declared.key.namespace);
+            let places = kinds.into_iter().map(|kind| (kind, scope.clone()));
+            contents.recheck.extend(places);
             drop(contents);
             self.recheck.send_replace(());
         }
+    }
+
+    /// How its token fares, if Flambeau renews it.
+    pub fn renewal(&self) -> Option<Renewal> {
+        let renewal = self.renewal.lock();
+        renewal.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes how its token fares.
+    pub fn set_renewal(&self, now: Option<Renewal>) {
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// How far Flambeau goes there.
+    pub fn limits(&self) -> Arc<Limits> {
+        let limits = self.limits.lock();
+        limits.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stops every task.
@@ -262,6 +303,15 @@ impl Member {
             .borrow()
             .as_ref()
             .map(|discovery| discovery.kinds.clone())
+    }
+
+    /// Those of them that applications must not have there.
+    pub fn refused_kinds(&self) -> Arc<BTreeSet<Kind>> {
+        let discovery = self.discovery.borrow();
+        discovery
+            .as_ref()
+            .map(|discovery| discovery.refused.clone())
+            .unwrap_or_default()
     }
 
     /// Where a kind is found.

@@ -6,10 +6,12 @@
 //! these ([`observe`]). A member that cannot be read keeps its last
 //! observation: unknown is not absent.
 
+mod admission;
 mod apply;
 mod body;
 mod connection;
 mod covers;
+mod credentials;
 mod discovery;
 mod endpoints;
 mod erase;
@@ -19,6 +21,7 @@ mod form;
 mod fresh;
 mod health;
 mod kubeconfig;
+mod limits;
 mod live;
 mod member;
 mod metrics;
@@ -29,11 +32,14 @@ mod order;
 mod probe;
 mod readiness;
 mod refusal;
+pub mod rights;
 mod seen;
 mod store;
+pub mod token;
 mod watch;
 mod work;
 
+pub use credentials::{Renewal, read_kubeconfig};
 pub use erase::Erasure;
 pub use error::MemberError;
 pub use fencing::Fencing;
@@ -131,11 +137,11 @@ impl Members {
         let unreachable_after = Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1));
         let member = self.member(name).unwrap_or_else(|| self.add(name));
         member.set_unreachable_after(unreachable_after);
-        if !member.configure(kubeconfig.clone()) {
+        if !member.configure(spec.access.as_ref(), kubeconfig.clone()) {
             // Another cluster under the same name: nothing is known of it.
             let member = self.add(name);
             member.set_unreachable_after(unreachable_after);
-            member.configure(kubeconfig);
+            member.configure(spec.access.as_ref(), kubeconfig);
             self.0.shared.dirty.mark();
         }
     }
@@ -254,6 +260,13 @@ impl Members {
     /// while unknown.
     pub fn kinds(&self, name: &str) -> Option<Arc<BTreeSet<Kind>>> {
         self.member(name)?.kinds()
+    }
+
+    /// Those of them that applications must not have there.
+    pub fn refused_kinds(&self, name: &str) -> Arc<BTreeSet<Kind>> {
+        self.member(name)
+            .map(|member| member.refused_kinds())
+            .unwrap_or_default()
     }
 
     /// Asks for kinds to be watched on every member that serves them. Kinds

@@ -370,10 +370,10 @@ mod tests {
         let wanted = BTreeSet::from([kind("ConfigMap"), kind("Secret")]);
         let mut contents = Contents::default();
         assert!(!observe(&mut contents, &key(), None, &wanted, 1).absent());
-        contents.replace(&kind("ConfigMap"), 1, Vec::new());
+        contents.replace(&kind("ConfigMap"), &None, 1, Vec::new());
         assert!(!observe(&mut contents, &key(), None, &wanted, 1).absent());
         assert!(!observe(&mut contents, &key(), Some(&declared("d1")), &wanted, 1).observed);
-        contents.replace(&kind("Secret"), 1, Vec::new());
+        contents.replace(&kind("Secret"), &None, 1, Vec::new());
         assert!(observe(&mut contents, &key(), None, &wanted, 1).absent());
         assert!(observe(&mut contents, &key(), Some(&declared("d1")), &wanted, 1).absent());
     }
@@ -385,11 +385,13 @@ mod tests {
         let mut contents = Contents::default();
         contents.replace(
             &kind("ConfigMap"),
+            &None,
             5,
             vec![(key(), seen("ConfigMap", None, 3, 1))],
         );
         contents.replace(
             &kind("Secret"),
+            &None,
             5,
             vec![(key(), seen("Secret", Some(&declared), 4, 1))],
         );
@@ -397,6 +399,7 @@ mod tests {
         // The same list once more, now that the declaration is known.
         contents.replace(
             &kind("ConfigMap"),
+            &None,
             6,
             vec![(key(), seen("ConfigMap", Some(&declared), 3, 1))],
         );
@@ -407,7 +410,7 @@ mod tests {
     fn what_is_written_depends_on_what_is_there() {
         let (cluster, now) = (Name::from("member"), declared("d1"));
         let mut contents = Contents::default();
-        contents.replace(&kind("ConfigMap"), 5, Vec::new());
+        contents.replace(&kind("ConfigMap"), &None, 5, Vec::new());
         let error = pending(&contents, &cluster, &now, 1).unwrap_err();
         assert!(
             matches!(error, MemberError::NotObserved { .. }),
@@ -415,6 +418,7 @@ mod tests {
         );
         contents.replace(
             &kind("Secret"),
+            &None,
             5,
             vec![(key(), seen("Secret", Some(&now), 4, 2))],
         );

@@ -3,11 +3,13 @@
 
 use super::{
     connection::{Connection, RequestError, get},
+    credentials,
     health::Verdict,
     member::Member,
     metrics::Verb,
 };
 use flambeau_planner::model::Reach;
+use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     task::JoinSet,
@@ -101,10 +103,10 @@ async fn probe(connection: Arc<Connection>, limit: Duration) -> Verdict {
             connection.server
         )),
         Err(error) => match error.code() {
-            Some(401) => Verdict::Refused(format!(
-                "{} does not accept the credentials of the kubeconfig: renew them",
-                connection.server
-            )),
+            Some(401) => {
+                let (server, token) = (&connection.server, connection.token.as_ref());
+                Verdict::Refused(credentials::not_accepted(server, token, Timestamp::now()))
+            }
             Some(code) if code < 500 => Verdict::Answers,
             _ => Verdict::Silent(error.to_string()),
         },

@@ -14,13 +14,21 @@ pub(super) enum Failure {
     NoNamespace,
     /// An object of that name is there, or not the one that was meant.
     Conflict,
+    /// The ServiceAccount of the application may not do it.
+    NotPermitted(MemberError),
     Final(MemberError),
+}
+
+impl From<MemberError> for Failure {
+    fn from(error: MemberError) -> Self {
+        Self::Final(error)
+    }
 }
 
 impl From<Failure> for MemberError {
     fn from(failure: Failure) -> Self {
         let message = match failure {
-            Failure::Final(error) => return error,
+            Failure::Final(error) | Failure::NotPermitted(error) => return error,
             Failure::NoNamespace => "the namespace is gone",
             Failure::Conflict => "the object was replaced meanwhile",
         };

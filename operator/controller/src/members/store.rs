@@ -4,9 +4,12 @@
 use super::seen::Seen;
 use flambeau_planner::model::{ApplicationKey, Kind, Name};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+/// What one list and watch covers: a namespace, or all of them.
+pub(super) type Scope = Option<Name>;
 
 /// How well one kind is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,8 +26,12 @@ pub(super) enum Coverage {
 #[derive(Debug, Default)]
 struct KindState {
     coverage: Coverage,
+    /// What has to be listed.
+    scopes: BTreeSet<Scope>,
+    /// What of that was not listed yet.
+    awaited: BTreeSet<Scope>,
     /// Why it cannot be listed or watched now.
-    trouble: Option<String>,
+    trouble: BTreeMap<Scope, String>,
     /// Resource version up to which changes were seen.
     version: u64,
     /// Which application an object belongs to, by namespace and name.
@@ -61,7 +68,7 @@ pub(super) struct Contents {
     pub copies: HashMap<ApplicationKey, Copy>,
     /// Kinds that have to be listed again, to be compared with what was
     /// declared since.
-    pub recheck: BTreeSet<Kind>,
+    pub recheck: BTreeSet<(Kind, Scope)>,
 }
 
 impl Store {
@@ -81,15 +88,33 @@ impl Contents {
 
     /// Why a kind cannot be listed or watched now.
     pub fn trouble(&self, kind: &Kind) -> Option<&str> {
-        self.kinds.get(kind)?.trouble.as_deref()
+        let state = self.kinds.get(kind)?;
+        state.trouble.values().next().map(String::as_str)
+    }
+
+    /// Says what has to be listed of a kind before it is known. What was
+    /// listed already need not be listed again.
+    pub fn expect(&mut self, kind: &Kind, scopes: &BTreeSet<Scope>) {
+        let state = self.kinds.entry(kind.clone()).or_default();
+        if state.scopes == *scopes {
+            return;
+        }
+        state.scopes.clone_from(scopes);
+        state.awaited.clone_from(scopes);
+        if state.coverage == Coverage::Listed {
+            state.coverage = Coverage::Pending;
+        }
     }
 
     /// Notes why a kind cannot be listed or watched. Returns whether that is
     /// news.
-    pub fn set_trouble(&mut self, kind: &Kind, trouble: Option<String>) -> bool {
+    pub fn set_trouble(&mut self, kind: &Kind, scope: &Scope, trouble: Option<String>) -> bool {
         let state = self.kinds.entry(kind.clone()).or_default();
-        let news = state.trouble != trouble;
-        state.trouble = trouble;
+        let news = state.trouble.get(scope) != trouble.as_ref();
+        match trouble {
+            Some(trouble) => state.trouble.insert(scope.clone(), trouble),
+            None => state.trouble.remove(scope),
+        };
         news
     }
 
@@ -99,28 +124,34 @@ impl Contents {
         if self.coverage(kind) == Coverage::NotServed {
             return false;
         }
-        self.replace(kind, u64::MAX, Vec::new());
+        self.replace(kind, &None, u64::MAX, Vec::new());
         if let Some(state) = self.kinds.get_mut(kind) {
             state.coverage = Coverage::NotServed;
             state.version = 0;
-            state.trouble = None;
+            state.scopes.clear();
+            state.awaited.clear();
+            state.trouble.clear();
         }
         true
     }
 
-    /// Takes a complete list of a kind, made at a resource version, in place
-    /// of what was known; what was written since is kept. Returns whether
-    /// anything is news.
+    /// Takes a complete list of a kind within a scope, made at a resource
+    /// version, in place of what was known; what was written since is kept.
+    /// Returns whether anything is news.
     pub fn replace(
         &mut self,
         kind: &Kind,
+        scope: &Scope,
         version: u64,
         listed: Vec<(ApplicationKey, Seen)>,
     ) -> bool {
         let state = self.kinds.entry(kind.clone()).or_default();
-        let mut news = state.coverage != Coverage::Listed || state.trouble.is_some();
-        state.coverage = Coverage::Listed;
-        state.trouble = None;
+        let mut news = state.trouble.remove(scope).is_some();
+        state.awaited.remove(scope);
+        if state.awaited.is_empty() && state.coverage != Coverage::Listed {
+            state.coverage = Coverage::Listed;
+            news = true;
+        }
         state.version = state.version.max(version);
         let here: BTreeSet<(&Name, &Name)> = listed
             .iter()
@@ -129,6 +160,7 @@ impl Contents {
         let gone: Vec<(Name, Name)> = state
             .owners
             .keys()
+            .filter(|(namespace, _)| scope.as_ref().is_none_or(|scope| scope == namespace))
             .filter(|(namespace, name)| !here.contains(&(namespace, name)))
             .cloned()
             .collect();
@@ -290,7 +322,7 @@ mod tests {
     fn a_late_event_does_not_undo_a_write() {
         let store = Store::default();
         let mut contents = store.lock();
-        contents.replace(&kind(), 1, Vec::new());
+        contents.replace(&kind(), &None, 1, Vec::new());
         assert!(contents.written(key("a"), seen("x", 7)));
         assert!(!contents.observed(key("a"), seen("x", 5)));
         assert_eq!(epoch(&contents, "a", "x"), Some(7));
@@ -306,7 +338,7 @@ mod tests {
     fn a_late_answer_does_not_bring_back_what_is_gone() {
         let store = Store::default();
         let mut contents = store.lock();
-        contents.replace(&kind(), 1, Vec::new());
+        contents.replace(&kind(), &None, 1, Vec::new());
         contents.progress(&kind(), 9);
         assert!(!contents.written(key("a"), seen("x", 7)));
         assert!(contents.copies.is_empty());
@@ -318,16 +350,18 @@ mod tests {
         let mut contents = store.lock();
         contents.replace(
             &kind(),
+            &None,
             3,
             vec![(key("a"), seen("old", 2)), (key("a"), seen("kept", 3))],
         );
         contents.written(key("b"), seen("new", 12));
-        assert!(contents.replace(&kind(), 10, vec![(key("a"), seen("kept", 3))]));
+        assert!(contents.replace(&kind(), &None, 10, vec![(key("a"), seen("kept", 3))]));
         assert_eq!(epoch(&contents, "a", "old"), None);
         assert_eq!(epoch(&contents, "a", "kept"), Some(3));
         assert_eq!(epoch(&contents, "b", "new"), Some(12));
         assert!(!contents.replace(
             &kind(),
+            &None,
             13,
             vec![(key("a"), seen("kept", 3)), (key("b"), seen("new", 12))]
         ));
@@ -337,7 +371,7 @@ mod tests {
     fn an_object_belongs_to_one_application() {
         let store = Store::default();
         let mut contents = store.lock();
-        contents.replace(&kind(), 3, vec![(key("a"), seen("x", 2))]);
+        contents.replace(&kind(), &None, 3, vec![(key("a"), seen("x", 2))]);
         assert!(contents.observed(key("b"), seen("x", 5)));
         assert_eq!(epoch(&contents, "a", "x"), None);
         assert_eq!(epoch(&contents, "b", "x"), Some(5));
@@ -348,7 +382,7 @@ mod tests {
         let store = Store::default();
         let mut contents = store.lock();
         assert_eq!(contents.coverage(&kind()), Coverage::Pending);
-        contents.replace(&kind(), 3, vec![(key("a"), seen("x", 2))]);
+        contents.replace(&kind(), &None, 3, vec![(key("a"), seen("x", 2))]);
         assert!(contents.set_not_served(&kind()));
         assert!(!contents.set_not_served(&kind()));
         assert!(contents.copies.is_empty());

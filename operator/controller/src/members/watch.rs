@@ -8,6 +8,7 @@ use super::{
     member::Member,
     metrics::Verb,
     seen::{self, Seen},
+    store::Scope,
 };
 use flambeau_crds::APPLICATION_LABEL;
 use flambeau_planner::model::{ApplicationKey, Kind};
@@ -41,7 +42,9 @@ const SHORT: Duration = Duration::from_secs(1);
 /// Watches what is wanted and served, until it is stopped.
 pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
     let mut tasks = JoinSet::new();
-    let mut running: HashMap<Kind, (Resource, AbortHandle)> = HashMap::new();
+    let mut running: HashMap<(Kind, Scope), (Resource, AbortHandle)> = HashMap::new();
+    let limits = member.limits();
+    let scopes = limits.scopes();
     let mut wanted = member.shared.wanted.subscribe();
     let mut discovery = member.discovery();
     loop {
@@ -49,31 +52,36 @@ pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
         let found = discovery.borrow_and_update().clone();
         if let Some(found) = found {
             for kind in kinds.iter() {
-                match (found.resources.get(kind), running.get(kind)) {
-                    (Some(resource), Some((known, _))) if resource == known => {}
-                    (Some(resource), before) => {
-                        if let Some((_, task)) = before {
+                let resource = found.resources.get(kind);
+                let Some(resource) = resource.filter(|resource| limits.observe(resource)) else {
+                    for scope in &scopes {
+                        if let Some((_, task)) = running.remove(&(kind.clone(), scope.clone())) {
                             task.abort();
                         }
-                        let watch = Watch {
-                            member: member.clone(),
-                            connection: connection.clone(),
-                            kind: kind.clone(),
-                            resource: resource.clone(),
-                            resume: None,
-                        };
-                        let task = tasks.spawn(watch.run());
-                        running.insert(kind.clone(), (resource.clone(), task));
                     }
-                    (None, before) => {
-                        if let Some((_, task)) = before {
-                            task.abort();
-                            running.remove(kind);
-                        }
-                        if member.store.lock().set_not_served(kind) {
-                            member.shared.dirty.mark();
-                        }
+                    if member.store.lock().set_not_served(kind) {
+                        member.shared.dirty.mark();
                     }
+                    continue;
+                };
+                member.store.lock().expect(kind, &scopes);
+                for scope in &scopes {
+                    let place = (kind.clone(), scope.clone());
+                    match running.get(&place) {
+                        Some((known, _)) if resource == known => continue,
+                        Some((_, task)) => task.abort(),
+                        None => {}
+                    }
+                    let watch = Watch {
+                        member: member.clone(),
+                        connection: connection.clone(),
+                        kind: kind.clone(),
+                        resource: resource.clone(),
+                        scope: scope.clone(),
+                        resume: None,
+                    };
+                    let task = tasks.spawn(watch.run());
+                    running.insert(place, (resource.clone(), task));
                 }
             }
         }
@@ -90,6 +98,7 @@ struct Watch {
     connection: Arc<Connection>,
     kind: Kind,
     resource: Resource,
+    scope: Scope,
     /// Resource version from which changes are still to come; none before
     /// the first list.
     resume: Option<String>,
@@ -160,8 +169,16 @@ impl Watch {
         }
     }
 
+    fn path(&self) -> String {
+        match &self.scope {
+            None => self.resource.everywhere(),
+            Some(namespace) => self.resource.within(namespace),
+        }
+    }
+
     fn rechecked(&self) -> End {
-        let due = self.member.store.lock().recheck.remove(&self.kind);
+        let place = (self.kind.clone(), self.scope.clone());
+        let due = self.member.store.lock().recheck.remove(&place);
         if due { End::Expired } else { End::Recheck }
     }
 
@@ -179,7 +196,7 @@ impl Watch {
                 .member
                 .store
                 .lock()
-                .set_trouble(&self.kind, Some(trouble))
+                .set_trouble(&self.kind, &self.scope, Some(trouble))
             {
                 self.member.shared.dirty.mark();
             }
@@ -206,7 +223,7 @@ impl Watch {
         loop {
             let path = format!(
                 "{}?labelSelector={}&limit={PAGE}&continue={}",
-                self.resource.everywhere(),
+                self.path(),
                 super::discovery::encoded(APPLICATION_LABEL),
                 super::discovery::encoded(&next)
             );
@@ -222,7 +239,12 @@ impl Watch {
                 let version = page.metadata.resource_version;
                 let number = version.parse().unwrap_or(0);
                 self.resume = Some(version);
-                if self.member.store.lock().replace(&self.kind, number, listed) {
+                if self
+                    .member
+                    .store
+                    .lock()
+                    .replace(&self.kind, &self.scope, number, listed)
+                {
                     self.member.shared.dirty.mark();
                 }
                 return Ok(());
@@ -248,7 +270,7 @@ impl Watch {
         let seconds = WATCH_SECONDS + hasher.finish() % 60;
         let path = format!(
             "{}?watch=true&allowWatchBookmarks=true&labelSelector={}&resourceVersion={}&timeoutSeconds={seconds}",
-            self.resource.everywhere(),
+            self.path(),
             super::discovery::encoded(APPLICATION_LABEL),
             super::discovery::encoded(&resume)
         );
@@ -257,7 +279,12 @@ impl Watch {
             buffer: Vec::new(),
             read: 0,
         };
-        if self.member.store.lock().set_trouble(&self.kind, None) {
+        if self
+            .member
+            .store
+            .lock()
+            .set_trouble(&self.kind, &self.scope, None)
+        {
             self.member.shared.dirty.mark();
         }
         while let Some(event) = lines.next(&self.connection).await? {

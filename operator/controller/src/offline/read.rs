@@ -190,6 +190,7 @@ fn observation(object: &MemberCluster, unobserved: &Reach) -> ClusterObservation
                 .saturating_mul(1 << 20),
         }),
         kinds: None,
+        ..ClusterObservation::default()
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Draft, finalizer, finish, truth};
 use crate::{
     act::{Finalizer, Work, tell_cluster},
     hub::ClusterEntry,
-    members::Fencing,
+    members::{Fencing, Renewal},
 };
 use flambeau_crds::{
     MemberClusterStatus,
@@ -25,6 +25,8 @@ pub struct Observation {
     pub version: Option<String>,
     /// Whether it refuses writes under an old epoch by itself.
     pub fencing: Fencing,
+    /// How its token fares, if Flambeau renews it.
+    pub renewal: Option<Renewal>,
     /// Applications whose active copy is there.
     pub applications: usize,
     /// What copies request there.
@@ -58,6 +60,8 @@ pub fn status(
     let health = health::of(observed, now);
     let mut drafts = conditions(entry, observed, health, snapshot, observation.in_use);
     drafts.push(fenced(&observation.fencing, &before.conditions));
+    let renewal = observation.renewal.as_ref();
+    drafts.extend(renewal.map(|renewal| renewed(&key.name, renewal, now)));
     let generation = entry.meta.generation;
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let status = MemberClusterStatus {
@@ -140,6 +144,36 @@ fn conditions(
         draft("Reconciling", reconciling, reason, String::new()),
         draft("Stalled", truth(stalled), stalled_reason, stalled_message),
     ]
+}
+
+/// Whether the token that Flambeau renews will last.
+fn renewed(cluster: &str, renewal: &Renewal, now: Timestamp) -> Draft<'static> {
+    let Renewal { expires, trouble } = renewal;
+    let (truth, reason, message) = match trouble {
+        _ if *expires <= now => (
+            Truth::False,
+            Reason::CredentialsExpired,
+            format!(
+                "the token expired at {expires}: run `kubectl flambeau join {cluster}` again, with the options that it was joined with"
+            ),
+        ),
+        Some(trouble) => (
+            Truth::False,
+            Reason::CredentialsNotRenewed,
+            format!("the token lasts until {expires} and could not be renewed yet: {trouble}"),
+        ),
+        None => (
+            Truth::True,
+            Reason::CredentialsValid,
+            format!("the token lasts until {expires} and is renewed before"),
+        ),
+    };
+    Draft {
+        type_: "CredentialsRenewed",
+        truth,
+        reason,
+        message,
+    }
 }
 
 /// What is not known now was known before.

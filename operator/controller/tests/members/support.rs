@@ -193,9 +193,14 @@ impl Fleet {
     }
 
     pub fn configure(&self, kubeconfig: Result<&[u8], String>) {
+        self.configure_with(&Value::Null, kubeconfig);
+    }
+
+    /// The same, with `spec.access` of the MemberCluster.
+    pub fn configure_with(&self, access: &Value, kubeconfig: Result<&[u8], String>) {
         let spec: MemberClusterSpec = serde_json::from_value(json!({
             "provider": "example", "residency": "DE", "health": {"unreachableAfterSeconds": 1},
-            "kubeconfigSecret": {"namespace": "platform", "name": "member"}
+            "kubeconfigSecret": {"namespace": "platform", "name": "member"}, "access": access
         }))
         .unwrap();
         self.members

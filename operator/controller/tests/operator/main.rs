@@ -10,6 +10,7 @@ mod failover;
 mod fleet;
 mod leftovers;
 mod link;
+mod metrics;
 mod moves;
 mod windows;
 

@@ -207,6 +207,10 @@ pub struct Cluster {
     pub reach: Reach,
     /// Namespaced kinds that it serves; none while unknown.
     pub kinds: Option<Arc<BTreeSet<Kind>>>,
+    /// Those of them that applications must not have there.
+    pub refused_kinds: Arc<BTreeSet<Kind>>,
+    /// The only namespaces for applications there; any when empty.
+    pub namespaces: BTreeSet<Name>,
     /// An application there answered requests within the last seconds, whatever
     /// the API server does.
     pub services_answer: bool,
@@ -238,6 +242,8 @@ impl Default for Cluster {
             deleting: false,
             reach: Reach::NotObserved,
             kinds: None,
+            refused_kinds: Arc::default(),
+            namespaces: BTreeSet::new(),
             services_answer: false,
             in_doubt: false,
             answers_since: None,

@@ -95,6 +95,40 @@ fn a_kind_that_is_not_served_refuses() {
 }
 
 #[test]
+fn a_cluster_takes_what_it_was_joined_for() {
+    let mut snapshot = fleet(&[("a", "FR"), ("b", "FR"), ("c", "FR")]);
+    let kind = Kind {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+    };
+    let mut web = application("web");
+    change_spec(&mut web, |spec| spec.kinds = BTreeSet::from([kind.clone()]));
+    for name in ["a", "b", "c"] {
+        let kinds = Arc::new(BTreeSet::from([kind.clone()]));
+        change_cluster(&mut snapshot, name, |cluster| cluster.kinds = Some(kinds));
+    }
+    let namespace = web.spec.key.namespace.clone();
+    change_cluster(&mut snapshot, "a", |cluster| {
+        cluster.refused_kinds = Arc::new(BTreeSet::from([kind.clone()]))
+    });
+    change_cluster(&mut snapshot, "b", |cluster| {
+        cluster.namespaces = BTreeSet::from(["another".into()])
+    });
+    change_cluster(&mut snapshot, "c", |cluster| {
+        cluster.namespaces = BTreeSet::from([namespace])
+    });
+    let expected = (
+        Choice::Cluster("c".into()),
+        vec![
+            Reason::KindNotAllowed,
+            Reason::NamespaceNotAllowed,
+            Reason::Chosen,
+        ],
+    );
+    assert_eq!(choose(&web, &snapshot), expected);
+}
+
+#[test]
 fn a_target_that_failed_rests_and_a_leftover_is_erased_first() {
     let snapshot = fleet(&[("a", "FR"), ("b", "FR"), ("c", "FR")]);
     let mut web = running("web", "a");

@@ -81,6 +81,7 @@ impl Hub {
             "--timeout=60s",
         ])?;
         hub.kubectl(&["create", "namespace", "games"])?;
+        hub.kubectl(&["create", "namespace", "flambeau-system"])?;
         Ok(hub)
     }
 
@@ -155,10 +156,15 @@ impl Hub {
     }
 
     fn command(&self, line: &str) -> Command {
+        let mut command = self.anywhere(line);
+        command.args(["--namespace", "games"]);
+        command
+    }
+
+    fn anywhere(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-flambeau"));
         command
             .args(line.split_whitespace().map(|word| word.replace('_', " ")))
-            .args(["--namespace", "games"])
             .arg("--kubeconfig")
             .arg(self.plane.kubeconfig())
             .env_remove("KUBECONFIG")
@@ -168,22 +174,18 @@ impl Hub {
 
     /// Runs the plugin in namespace `games`; an underscore in a word is a blank.
     pub fn run(&self, line: &str) -> Result<Answer> {
-        let output = self.command(line).output()?;
-        Ok(Answer {
-            code: output.status.code().context("ended by a signal")?,
-            out: String::from_utf8(output.stdout)?,
-            err: String::from_utf8(output.stderr)?,
-        })
+        answer(&mut self.command(line))
+    }
+
+    /// Runs the plugin in no namespace, which has to end with this code.
+    pub fn expect_anywhere(&self, code: i32, line: &str) -> Result<Answer> {
+        check(code, line, answer(&mut self.anywhere(line))?)
     }
 
     /// Runs the plugin, which has to end with this code.
     pub fn expect(&self, code: i32, line: &str) -> Result<Answer> {
         let answer = self.run(line)?;
-        ensure!(
-            answer.code == code,
-            "kubectl flambeau {line}: expected exit code {code}, got {answer:#?}"
-        );
-        Ok(answer)
+        check(code, line, answer)
     }
 
     /// Starts the plugin, to read what it says meanwhile.
@@ -257,6 +259,23 @@ impl Hub {
     pub fn kubeconfig(&self) -> PathBuf {
         self.plane.kubeconfig().to_owned()
     }
+}
+
+fn answer(command: &mut Command) -> Result<Answer> {
+    let output = command.output()?;
+    Ok(Answer {
+        code: output.status.code().context("ended by a signal")?,
+        out: String::from_utf8(output.stdout)?,
+        err: String::from_utf8(output.stderr)?,
+    })
+}
+
+fn check(code: i32, line: &str, answer: Answer) -> Result<Answer> {
+    ensure!(
+        answer.code == code,
+        "kubectl flambeau {line}: expected exit code {code}, got {answer:#?}"
+    );
+    Ok(answer)
 }
 
 /// The plugin while it runs.

@@ -3,6 +3,7 @@
 
 mod asked;
 mod hub;
+mod joined;
 mod looked;
 mod objects;
 mod refused;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     trials.extend(asked::trials(&hub));
     trials.extend(refused::trials(&hub));
     trials.extend(steered::trials(&hub));
+    trials.extend(joined::trials(&hub));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -15,7 +15,7 @@ use super::{
         member::Member,
         metrics::Verb,
     },
-    Fencing, Trouble, data,
+    ABSENT, APPLY, Fencing, Trouble, data,
     policy::{self, EPOCHS, MANAGED_BY_LABEL},
     trouble,
 };
@@ -314,15 +314,12 @@ impl Write<'_> {
         if self.member.fence.state() != Fencing::Installed {
             return;
         }
-        let body = policy::stale(application, token.epoch - 1).to_string();
-        let path = format!(
-            "/api/v1/namespaces/{}/configmaps?dryRun=All",
-            encoded(self.namespace)
-        );
+        let (path, body) = policy::stale(self.namespace, application, token.epoch - 1);
+        let body = body.to_string();
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             let body = body.clone().into_bytes();
-            let Ok(request) = request(Method::POST, &path, Some("application/json"), body) else {
+            let Ok(request) = request(Method::PATCH, &path, Some(APPLY), body) else {
                 return;
             };
             let tried = self
@@ -388,16 +385,16 @@ async fn send(
         )
     } else {
         let body = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": {
-            "name": EPOCHS, "labels": {MANAGED_BY_LABEL: "flambeau"}, "annotations": {
+            "name": EPOCHS, "resourceVersion": ABSENT, "labels": {MANAGED_BY_LABEL: "flambeau"}, "annotations": {
                 "flambeau.dev/description": "How far each application is: creation time / epoch. Protected by ValidatingAdmissionPolicy flambeau-fencing."}}});
-        let path = format!(
-            "/api/v1/namespaces/{}/configmaps?fieldManager={FIELD_MANAGER}",
-            encoded(namespace)
-        );
         let body = body.to_string().into_bytes();
+        let path = format!(
+            "{}?fieldManager={FIELD_MANAGER}&force=true",
+            path(namespace)
+        );
         (
             Verb::Create,
-            request(Method::POST, &path, Some("application/json"), body)?,
+            request(Method::PATCH, &path, Some(APPLY), body)?,
         )
     };
     connection.call(verb, request, REQUEST_TIMEOUT).await

@@ -1,6 +1,6 @@
 //! The admission policy that every member carries, and what it says.
 
-use super::super::live::Live;
+use super::super::{discovery::encoded, live::Live};
 use flambeau_crds::{APPLICATION_LABEL, EPOCH_ANNOTATION, FIELD_MANAGER};
 use serde_json::{Value, json};
 
@@ -16,6 +16,12 @@ pub(super) const PROBE_NAMESPACE: &str = "default";
 const PROBE: &str = "flambeau-fencing-probe";
 const STALE: &str = "flambeau-fencing-stale-probe";
 const EFFECTIVE: &str = "fencing is effective in revision ";
+
+/// Names of the objects that make up the policy, of either kind.
+pub(in super::super) const NAMES: [&str; 2] = [NAME, REMEMBERED];
+/// Names of the ConfigMaps that are written: the one of epochs, and those that
+/// are tried without effect.
+pub(in super::super) const CONFIG_MAPS: [&str; 3] = [EPOCHS, PROBE, STALE];
 
 /// Grows with every change of the policy, so that an older operator does not
 /// undo what a newer one wrote.
@@ -34,7 +40,7 @@ const EPOCH_FORM: &str = "^[0-9]{1,18}$";
 const ENTRY_FORM: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z/[0-9]{10}$";
 
 /// One of the objects that make up the policy.
-pub(super) struct Part {
+pub(in super::super) struct Part {
     pub kind: &'static str,
     plural: &'static str,
     pub name: &'static str,
@@ -74,7 +80,7 @@ impl Part {
 /// The parts, in the order in which they are written. The binding that a
 /// probe can prove comes last: the API server sees objects of a kind in the
 /// order in which they were written.
-pub(super) fn parts() -> [Part; 3] {
+pub(in super::super) fn parts() -> [Part; 3] {
     let binding = |name, extra: Value| {
         let mut spec = json!({"policyName": NAME, "validationActions": ["Deny"]});
         if !extra.is_null() {
@@ -211,15 +217,22 @@ fn kept_or_raised() -> String {
     )
 }
 
-/// A write that the policy refuses, whatever else is true.
-pub(super) fn probe() -> Value {
-    object(PROBE, PROBE, 0)
+/// A write that the policy refuses, whatever else is true: path and body.
+pub(super) fn probe() -> (String, Value) {
+    (tried(PROBE_NAMESPACE, PROBE), object(PROBE, PROBE, 0))
 }
 
 /// A write of an application under an epoch, which the policy refuses if that
-/// is over.
-pub(super) fn stale(application: &str, epoch: i64) -> Value {
-    object(STALE, application, epoch)
+/// is over: path and body.
+pub(super) fn stale(namespace: &str, application: &str, epoch: i64) -> (String, Value) {
+    (tried(namespace, STALE), object(STALE, application, epoch))
+}
+
+fn tried(namespace: &str, name: &str) -> String {
+    format!(
+        "/api/v1/namespaces/{}/configmaps/{name}?dryRun=All&force=true&fieldManager={FIELD_MANAGER}",
+        encoded(namespace)
+    )
 }
 
 fn object(name: &str, application: &str, epoch: i64) -> Value {

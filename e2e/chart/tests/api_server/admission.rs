@@ -1,0 +1,251 @@
+//! What the hub refuses because of who asks, or because of another object.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail, ensure};
+use flambeau_chart::rendered::NAMESPACE;
+use flambeau_testbed::wait::{self, Probe};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Cluster, GAMES, PATIENCE, SharedCluster},
+    trial,
+};
+
+const OPERATOR: &str = "system:serviceaccount:flambeau-system:flambeau";
+
+pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
+    vec![
+        trial(
+            cluster,
+            "admission::evidence_names_the_one_who_asked",
+            requests,
+        ),
+        trial(
+            cluster,
+            "admission::an_owner_does_not_evade_the_law",
+            sensitivity,
+        ),
+        trial(
+            cluster,
+            "admission::facts_of_clusters_are_not_for_everybody",
+            clusters,
+        ),
+    ]
+}
+
+/// Waits until a policy is in force: until it refuses what it must.
+fn refuses(what: &str, said: &str, attempt: impl Fn() -> Result<()>) -> Result<()> {
+    let mut last = String::new();
+    let refused = wait::until(what, PATIENCE, || {
+        last = attempt().map_or_else(|error| format!("{error:#}"), |()| "it was taken".to_owned());
+        Ok(if last.contains(said) {
+            Probe::Done(())
+        } else {
+            Probe::Pending(last.clone())
+        })
+    });
+    refused.map_err(|error| error.context(format!("{what} should be refused with: {said}")))
+}
+
+fn taken(what: &str, attempt: Result<()>) -> Result<()> {
+    match attempt {
+        Ok(()) => Ok(()),
+        Err(error) => bail!("{what} should be taken: {error:#}"),
+    }
+}
+
+fn migration(more: &Value) -> Value {
+    let mut migration = json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "Migration",
+        "metadata": {"name": "badges-by-hand", "namespace": GAMES},
+        "spec": {"application": "badges", "type": "Relocate", "from": "ovh", "to": "atos",
+            "trigger": "Request", "reason": "maintenance"},
+    });
+    merge(&mut migration["spec"], more);
+    migration
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    for (key, value) in more.as_object().into_iter().flatten() {
+        into[key] = value.clone();
+    }
+}
+
+fn requests(cluster: &Cluster) -> Result<()> {
+    let ask = |user: &str, more: Value| cluster.admit(Some(user), &migration(&more));
+    refuses(
+        "another's name",
+        "spec.requestedBy: is evidence of who asked: leave it out, or say sre",
+        || ask("sre", json!({"requestedBy": "anna"})),
+    )?;
+    refuses(
+        "the work of a policy",
+        "spec.trigger: a Migration that a person creates",
+        || ask("sre", json!({"trigger": "Policy"})),
+    )?;
+    refuses(
+        "a part of an Evacuation",
+        "create an Evacuation instead",
+        || ask("sre", json!({"evacuation": "atos"})),
+    )?;
+    taken("one's own name", ask("sre", json!({"requestedBy": "sre"})))?;
+    taken("no name", ask("sre", json!({})))?;
+    let own = json!({"trigger": "Evacuation", "evacuation": "atos", "requestedBy": "anna"});
+    taken("what the operator writes", ask(OPERATOR, own))?;
+
+    let evacuation = |name: &str| {
+        json!({
+            "apiVersion": "flambeau.dev/v1alpha1", "kind": "Evacuation", "metadata": {"name": "atos"},
+            "spec": {"cluster": "atos", "reason": "disks", "requestedBy": name},
+        })
+    };
+    refuses("another's name", "leave it out, or say sre", || {
+        cluster.admit(Some("sre"), &evacuation("anna"))
+    })?;
+    // Whoever goes on with what another asked for does not take the name away.
+    cluster.apply(&[evacuation("admin")])?;
+    let patch = |user: &str, patch: &str| {
+        let user = format!("--as={user}");
+        let patch = [
+            "patch",
+            "evacuation",
+            "atos",
+            "--type=merge",
+            "--dry-run=server",
+            "-p",
+            patch,
+            &user,
+        ];
+        cluster.kubectl(&patch).map(|_| ())
+    };
+    taken(
+        "a pause by another",
+        patch("sre", r#"{"spec": {"pause": true}}"#),
+    )?;
+    refuses("a new name", "leave it out, or say sre", || {
+        patch("sre", r#"{"spec": {"requestedBy": "otto"}}"#)
+    })
+}
+
+fn application(name: &str, sensitivity: &str) -> Value {
+    json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "GamesApplication",
+        "metadata": {"name": name, "namespace": GAMES},
+        "spec": {"sensitivity": sensitivity, "resources": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}]},
+    })
+}
+
+fn sensitivity(cluster: &Cluster) -> Result<()> {
+    // The floor is a label of the namespace.
+    refuses(
+        "less than the floor",
+        "spec.sensitivity: Internal is less than Personal",
+        || cluster.admit(Some("owner"), &application("badges", "Internal")),
+    )?;
+    cluster.apply(&[application("badges", "Sensitive")])?;
+    let becomes = |user: &str, sensitivity: &str| {
+        let patch = format!(r#"{{"spec": {{"sensitivity": "{sensitivity}"}}}}"#);
+        let user = format!("--as={user}");
+        let patch = [
+            "patch",
+            "gapp",
+            "badges",
+            "-n",
+            GAMES,
+            "--type=merge",
+            "--dry-run=server",
+            "-p",
+            &patch,
+            &user,
+        ];
+        cluster.kubectl(&patch).map(|_| ())
+    };
+    refuses(
+        "less sensitive",
+        "Sensitive becomes Personal: only those with the verb declassify",
+        || becomes("owner", "Personal"),
+    )?;
+    taken("more sensitive", becomes("owner", "Restricted"))?;
+    taken("the same", becomes("owner", "Sensitive"))?;
+    // Whoever answers for the law, and may edit here as well.
+    cluster.apply(&[json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "compliance-edits", "namespace": GAMES},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "compliance"}],
+    })])?;
+    let late = wait::until("compliance may edit", PATIENCE, || {
+        Ok(match becomes("compliance", "Public") {
+            Ok(()) => Probe::Done(()),
+            Err(error) => Probe::Pending(format!("{error:#}")),
+        })
+    });
+    cluster.kubectl(&["delete", "rolebinding", "compliance-edits", "-n", GAMES])?;
+    late
+}
+
+fn clusters(cluster: &Cluster) -> Result<()> {
+    let provider = json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "CloudProvider", "metadata": {"name": "ovh"},
+        "spec": {"legalEntity": "ovh", "registeredOffice": "FR", "headquarters": "FR", "ownership": {"chain": "Complete"}},
+    });
+    let mut unused = provider.clone();
+    unused["metadata"]["name"] = json!("unused");
+    let member = |namespace: &str| {
+        json!({
+            "apiVersion": "flambeau.dev/v1alpha1", "kind": "MemberCluster", "metadata": {"name": "ovh"},
+            "spec": {"provider": "ovh", "residency": "FR",
+                "kubeconfigSecret": {"namespace": namespace, "name": "member-ovh"}},
+        })
+    };
+    refuses(
+        "a Secret elsewhere",
+        "spec.kubeconfigSecret.namespace: Flambeau reads Secrets in namespace flambeau-system only",
+        || cluster.admit(None, &member("kube-system")),
+    )?;
+    cluster.apply(&[provider, unused, member(NAMESPACE)])?;
+    let patch = |user: &str, patch: &str| {
+        let user = format!("--as={user}");
+        let patch = [
+            "patch",
+            "member",
+            "ovh",
+            "--type=merge",
+            "--dry-run=server",
+            "-p",
+            patch,
+            &user,
+        ];
+        cluster.kubectl(&patch).map(|_| ())
+    };
+    taken(
+        "a cordon by an SRE",
+        patch("sre", r#"{"spec": {"cordoned": true}}"#),
+    )?;
+    for fact in [
+        r#"{"spec": {"residency": "DE"}}"#,
+        r#"{"spec": {"provider": "unused"}}"#,
+        r#"{"spec": {"kubeconfigSecret": {"name": "another"}}}"#,
+    ] {
+        refuses(
+            fact,
+            "only those who may create a MemberCluster may change them",
+            || patch("sre", fact),
+        )?;
+    }
+    let delete =
+        |name: &str| cluster.kubectl(&["delete", "cloudprovider", name, "--dry-run=server"]);
+    refuses(
+        "a provider in use",
+        "MemberCluster ovh is of this provider",
+        || delete("ovh").map(|_| ()),
+    )?;
+    ensure!(
+        delete("unused").is_ok(),
+        "a provider that nobody uses may go"
+    );
+    Ok(())
+}

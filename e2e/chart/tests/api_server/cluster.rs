@@ -1,0 +1,161 @@
+//! A control plane with the chart installed.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use flambeau_chart::rendered::{NAMESPACE, RELEASE};
+use flambeau_testbed::{
+    control_plane::{ControlPlane, Options},
+    helm::{Helm, chart},
+    wait::{self, Probe},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Far longer than anything here takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where applications are.
+pub const GAMES: &str = "games";
+
+/// Who may do what in the tests: user, role, and the namespace that the role is bound in.
+const BINDINGS: [(&str, &str, Option<&str>); 5] = [
+    ("spectator", "view", Some(GAMES)),
+    ("owner", "edit", Some(GAMES)),
+    ("everybody", "flambeau-view", None),
+    ("sre", "flambeau-sre", None),
+    ("compliance", "flambeau-compliance", None),
+];
+
+/// The cluster of all tests, started by the first that needs it; dropping it stops it.
+#[derive(Default)]
+pub struct SharedCluster(OnceLock<Result<Cluster, String>>);
+
+impl SharedCluster {
+    /// The cluster, running and with the chart installed.
+    pub fn get(&self) -> Result<&Cluster, String> {
+        let start = || Cluster::start().map_err(|error| format!("{error:#}"));
+        self.0.get_or_init(start).as_ref().map_err(Clone::clone)
+    }
+}
+
+/// A control plane with the chart installed.
+pub struct Cluster {
+    plane: ControlPlane,
+    files: TempDir,
+    written: AtomicUsize,
+}
+
+impl Cluster {
+    fn start() -> Result<Self> {
+        let options = Options {
+            // Who aggregates roles.
+            controller_manager: true,
+            ..Options::default()
+        };
+        let cluster = Self {
+            plane: ControlPlane::start_temporary(&options)?,
+            files: TempDir::with_prefix("flambeau-chart-").context("make a folder")?,
+            written: AtomicUsize::new(0),
+        };
+        cluster.apply(&[
+            json!({
+                "apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+            }),
+            json!({
+                "apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": GAMES, "labels": {"flambeau.dev/minimum-sensitivity": "Personal"}},
+            }),
+        ])?;
+        let chart = chart().display().to_string();
+        Helm::of(cluster.plane.kubeconfig())?.run(&[
+            "install",
+            RELEASE,
+            &chart,
+            "--namespace",
+            NAMESPACE,
+        ])?;
+        cluster.kubectl(&[
+            "wait",
+            "crd",
+            "--all",
+            "--for=condition=Established",
+            "--timeout=60s",
+        ])?;
+        cluster.apply(&BINDINGS.map(|(user, role, namespace)| binding(user, role, namespace)))?;
+        // Until the roles are aggregated.
+        wait::until("aggregated roles", PATIENCE, || {
+            let may =
+                cluster.kubectl(&["auth", "can-i", "create", "gapp", "-n", GAMES, "--as=owner"]);
+            Ok(match may {
+                Ok(_) => Probe::Done(()),
+                Err(error) => Probe::Pending(format!("{error:#}")),
+            })
+        })?;
+        Ok(cluster)
+    }
+
+    /// Runs kubectl; returns what it printed.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.plane.kubectl(arguments)
+    }
+
+    /// Applies objects as the administrator.
+    pub fn apply(&self, objects: &[Value]) -> Result<()> {
+        let file = self.file(objects)?;
+        self.kubectl(&["apply", "--server-side", "-f", &file])?;
+        Ok(())
+    }
+
+    /// Asks whether an object could be created by a user, and creates nothing.
+    pub fn admit(&self, user: Option<&str>, object: &Value) -> Result<()> {
+        let file = self.file(std::slice::from_ref(object))?;
+        let mut command = vec![
+            "create",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            &file,
+        ];
+        let user = user.map(|user| format!("--as={user}"));
+        command.extend(user.as_deref());
+        self.kubectl(&command)?;
+        Ok(())
+    }
+
+    /// A file with these objects.
+    pub fn file(&self, objects: &[Value]) -> Result<String> {
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let file = self.files.path().join(format!("{number}.json"));
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        write(&file, &list)?;
+        Ok(file.display().to_string())
+    }
+}
+
+fn write(file: &Path, value: &Value) -> Result<()> {
+    fs::write(file, value.to_string()).with_context(|| format!("write {}", file.display()))
+}
+
+fn binding(user: &str, role: &str, namespace: Option<&str>) -> Value {
+    let kind = if namespace.is_some() {
+        "RoleBinding"
+    } else {
+        "ClusterRoleBinding"
+    };
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+        "metadata": {"name": user, "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    })
+}

@@ -1,0 +1,133 @@
+//! Installation, a second one, upgrade, uninstallation.
+
+use anyhow::{Context, Result, ensure};
+use flambeau_chart::rendered::{NAMESPACE, RELEASE};
+use flambeau_testbed::{
+    control_plane::{ControlPlane, Options},
+    helm::{Helm, chart},
+};
+use libtest_mimic::Trial;
+
+pub fn trial() -> Trial {
+    Trial::test("release::what_people_declared_outlives_it", || {
+        outlived().map_err(|error| format!("{error:#}").into())
+    })
+}
+
+const PROVIDER: &str = r#"{"apiVersion": "flambeau.dev/v1alpha1", "kind": "CloudProvider", "metadata": {"name": "east"},
+    "spec": {"legalEntity": "east", "registeredOffice": "FR", "headquarters": "FR", "ownership": {"chain": "Complete"}}}"#;
+
+/// What the chart installs beside definitions.
+const OTHERS: &str = "deployment,service,serviceaccount,role,rolebinding,networkpolicy,poddisruptionbudget,\
+    clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding";
+
+fn outlived() -> Result<()> {
+    // A cluster of its own: nobody else likes to be uninstalled.
+    let hub = Hub {
+        plane: ControlPlane::start_temporary(&Options::default())?,
+        chart: chart().display().to_string(),
+    };
+    hub.installed_once()?;
+    hub.upgraded()?;
+    hub.uninstalled()?;
+    hub.release("install", RELEASE, NAMESPACE, &[])
+        .context("it can be installed again")?;
+    hub.kubectl(&["get", "cloudprovider", "east"])
+        .context("objects are kept")?;
+    Ok(())
+}
+
+struct Hub {
+    plane: ControlPlane,
+    chart: String,
+}
+
+impl Hub {
+    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.plane.kubectl(arguments)
+    }
+
+    fn release(&self, verb: &str, name: &str, namespace: &str, more: &[&str]) -> Result<String> {
+        let command = [verb, name, &self.chart, "--namespace", namespace];
+        Helm::of(self.plane.kubeconfig())?.run(&[&command[..], more].concat())
+    }
+
+    fn installed_once(&self) -> Result<()> {
+        let said = self.release("install", RELEASE, NAMESPACE, &["--create-namespace"])?;
+        for command in [
+            "kubectl --namespace flambeau-system rollout status deployment/flambeau",
+            "helm test flambeau --namespace flambeau-system",
+            "kubectl flambeau join",
+        ] {
+            ensure!(said.contains(command), "the next commands: {said}");
+        }
+        for more in [
+            &["--create-namespace"][..],
+            &["--create-namespace", "--set=crds.install=false"],
+        ] {
+            let second = self.release("install", "second", "other", more);
+            let refused = format!("{:#}", second.err().context("a second release is refused")?);
+            ensure!(
+                refused.contains("installed in this cluster already: release flambeau in namespace flambeau-system"),
+                "{refused}"
+            );
+        }
+        Ok(())
+    }
+
+    fn upgraded(&self) -> Result<()> {
+        // As if the release before had not known the kind.
+        self.kubectl(&["delete", "crd", "freezes.flambeau.dev"])?;
+        self.release("upgrade", RELEASE, NAMESPACE, &["--set=replicas=3"])?;
+        let replicas = "jsonpath={.spec.replicas}";
+        let replicas = self.kubectl(&[
+            "get",
+            "deployment",
+            "flambeau",
+            "-n",
+            NAMESPACE,
+            "-o",
+            replicas,
+        ])?;
+        ensure!(replicas == "3", "the upgrade reached the Deployment");
+        self.kubectl(&[
+            "wait",
+            "crd",
+            "--all",
+            "--for=condition=Established",
+            "--timeout=60s",
+        ])?;
+        self.kubectl(&["get", "freezes"])
+            .context("the upgrade brought the kind")?;
+        Ok(())
+    }
+
+    fn uninstalled(&self) -> Result<()> {
+        let file = tempfile::NamedTempFile::with_suffix(".json")?;
+        std::fs::write(file.path(), PROVIDER)?;
+        self.kubectl(&["apply", "-f", &file.path().display().to_string()])?;
+        let said = Helm::of(self.plane.kubeconfig())?.run(&[
+            "uninstall",
+            RELEASE,
+            "--namespace",
+            NAMESPACE,
+        ])?;
+        ensure!(
+            said.contains("cloudproviders.flambeau.dev"),
+            "Helm says what it keeps: {said}"
+        );
+        self.kubectl(&["get", "cloudprovider", "east"])
+            .context("objects are kept")?;
+        let left = self.kubectl(&[
+            "get",
+            OTHERS,
+            "--namespace",
+            NAMESPACE,
+            "--selector=app.kubernetes.io/part-of=flambeau",
+            "-o",
+            "name",
+        ])?;
+        ensure!(left.is_empty(), "everything else is gone: {left}");
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! A hub with the chart installed, and the operator as a process with the token of the chart's ServiceAccount.
+
+use crate::audit::{self, Use};
+use flambeau_chart::rendered::{NAMESPACE, RELEASE};
+use flambeau_testbed::{
+    control_plane::{ControlPlane, Options},
+    helm::{Helm, chart},
+    upstream::Tools,
+    wait::{self, Probe},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PROGRAM: &str = env!("CARGO_BIN_EXE_flambeau-operator");
+
+/// A hub, member `one` of provider `east`, and member `two` of provider `west`.
+pub struct Hub {
+    plane: ControlPlane,
+    members: [ControlPlane; 2],
+    folder: TempDir,
+    operator: Option<Child>,
+}
+
+impl Hub {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = folder.path().join("audit-policy.yaml");
+        let user = format!("system:serviceaccount:{NAMESPACE}:{RELEASE}");
+        fs::write(&policy, audit::policy(&user)).unwrap();
+        let log = folder.path().join("audit.log");
+        let options = Options {
+            apiserver_arguments: vec![
+                format!("--audit-policy-file={}", policy.display()),
+                format!("--audit-log-path={}", log.display()),
+            ],
+            ..Options::default()
+        };
+        // Whoever deletes in the foreground waits for the garbage collector.
+        let member = || {
+            let options = Options {
+                controller_manager: true,
+                ..Options::default()
+            };
+            std::thread::spawn(move || ControlPlane::start_temporary(&options))
+        };
+        let members = [member(), member()];
+        let plane = ControlPlane::start(&folder.path().join("hub"), &options).unwrap();
+        let members = members.map(|member| member.join().unwrap().unwrap());
+        let hub = Self {
+            plane,
+            members,
+            folder,
+            operator: None,
+        };
+        hub.install();
+        let names = [("one", "east"), ("two", "west")];
+        for ((cluster, provider), member) in names.into_iter().zip(&hub.members) {
+            let kubeconfig = member.kubeconfig().display().to_string();
+            hub.join(cluster, provider, &kubeconfig);
+        }
+        hub
+    }
+
+    fn install(&self) {
+        let gateway_api = Tools::places()
+            .unwrap()
+            .contour_crds
+            .join("gateway-api.yaml");
+        self.kubectl(&[
+            "apply",
+            "--server-side",
+            "-f",
+            &gateway_api.display().to_string(),
+        ]);
+        let chart = chart().display().to_string();
+        let helm = Helm::of(self.plane.kubeconfig()).unwrap();
+        let install = [
+            "install",
+            RELEASE,
+            &chart,
+            "--namespace",
+            NAMESPACE,
+            "--create-namespace",
+        ];
+        helm.run(&install).unwrap();
+        self.kubectl(&[
+            "wait",
+            "crd",
+            "--all",
+            "--for=condition=Established",
+            "--timeout=60s",
+        ]);
+        let token = self.kubectl(&["create", "token", RELEASE, "--namespace", NAMESPACE]);
+        let mut kubeconfig: Value =
+            serde_yaml::from_str(&fs::read_to_string(self.plane.kubeconfig()).unwrap()).unwrap();
+        kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
+        fs::write(self.kubeconfig(), kubeconfig.to_string()).unwrap();
+    }
+
+    fn join(&self, cluster: &str, provider: &str, kubeconfig: &str) {
+        let secret = format!("member-{cluster}");
+        let from = format!("--from-file=kubeconfig={kubeconfig}");
+        self.kubectl(&[
+            "create",
+            "secret",
+            "generic",
+            &secret,
+            &from,
+            "--namespace",
+            NAMESPACE,
+        ]);
+        self.apply(&json!({
+            "apiVersion": "flambeau.dev/v1alpha1", "kind": "CloudProvider", "metadata": {"name": provider},
+            "spec": {"legalEntity": provider, "registeredOffice": "FR", "headquarters": "FR",
+                "ownership": {"chain": "Complete"}},
+        }));
+        self.apply(&json!({
+            "apiVersion": "flambeau.dev/v1alpha1", "kind": "MemberCluster", "metadata": {"name": cluster},
+            "spec": {"provider": provider, "residency": "FR",
+                "kubeconfigSecret": {"namespace": NAMESPACE, "name": secret}},
+        }));
+    }
+
+    /// The operator's own kubeconfig.
+    fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("operator.kubeconfig")
+    }
+
+    pub fn start_operator(&mut self) {
+        let log = File::create(self.folder.path().join("operator.log")).unwrap();
+        let child = Command::new(PROGRAM)
+            .arg("run")
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .arg("--listen=127.0.0.1:0")
+            .arg(format!("--leader-election-namespace={NAMESPACE}"))
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.operator = Some(child);
+        self.await_condition("member/one", "Ready", "True");
+        self.await_condition("member/two", "Ready", "True");
+    }
+
+    /// Asks it to stop, as a kubelet does.
+    pub fn stop_operator(&mut self) {
+        let mut child = self.operator.take().unwrap();
+        kill(
+            Pid::from_raw(i32::try_from(child.id()).unwrap()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// What `flambeau-operator check` says with the operator's rights, and its exit code.
+    pub fn check(&self) -> (Option<i32>, String) {
+        let output = Command::new(PROGRAM)
+            .arg("check")
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .arg(format!("--leader-election-namespace={NAMESPACE}"))
+            .arg("--within-seconds=1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
+    }
+
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        self.plane
+            .kubectl(arguments)
+            .map_err(|error| format!("{error:#}"))
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments).unwrap()
+    }
+
+    pub fn apply(&self, object: &Value) {
+        let file = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        fs::write(file.path(), object.to_string()).unwrap();
+        self.kubectl(&["apply", "-f", &file.path().display().to_string()]);
+    }
+
+    /// Everything that the operator asked for so far.
+    pub fn uses(&self) -> Vec<Use> {
+        audit::read(&self.folder.path().join("audit.log"))
+    }
+
+    pub fn await_condition(&self, what: &str, type_: &str, status: &str) {
+        self.until(&format!("{type_}={status} of {what}"), |hub| {
+            let condition = format!("jsonpath={{.status.conditions[?(@.type==\"{type_}\")]}}");
+            let found = hub.try_kubectl(&["get", what, "-o", &condition])?;
+            if found.contains(&format!("\"status\":\"{status}\"")) {
+                Ok(())
+            } else {
+                Err(found)
+            }
+        });
+    }
+
+    pub fn await_cluster(&self, application: &str, cluster: &str) {
+        self.until(&format!("{application} runs on {cluster}"), |hub| {
+            let found = hub.try_kubectl(&[
+                "get",
+                "gapp",
+                application,
+                "-o",
+                "jsonpath={.status.cluster}",
+            ])?;
+            if found == cluster { Ok(()) } else { Err(found) }
+        });
+    }
+
+    /// Deletes all objects of these kinds, and waits until they are gone.
+    pub fn delete(&self, kinds: &str) {
+        self.kubectl(&["delete", kinds, "--all", "--wait=false"]);
+        self.until(&format!("the end of {kinds}"), |hub| {
+            let left = hub.try_kubectl(&["get", kinds, "-o", "name"])?;
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
+    }
+
+    pub fn until(&self, what: &str, done: impl Fn(&Self) -> Result<(), String>) {
+        let probe = || {
+            Ok(match done(self) {
+                Ok(()) => Probe::Done(()),
+                Err(why) => Probe::Pending(why),
+            })
+        };
+        if let Err(error) = wait::until(what, PATIENCE, probe) {
+            let log = fs::read_to_string(self.folder.path().join("operator.log"));
+            let all = "flambeau,httproutes,services,endpointslices,leases";
+            let all = self.kubectl(&["get", all, "-A", "-o", "yaml"]);
+            panic!("{error:#}\n{all}\n{}", log.unwrap_or_default());
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        if let Some(operator) = &mut self.operator {
+            let _ = operator.kill();
+            let _ = operator.wait();
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The operator with the rights that the chart gives it, and no other.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test ends with what goes wrong"
+)]
+
+mod audit;
+mod hub;
+
+use audit::Use;
+use flambeau_chart::{rendered, rights};
+use hub::Hub;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// What only a race asks for, which no test can bring about at will.
+const RARE: [(&str, &str, &str); 1] = [
+    // Of two operators that begin the same move at once, the slower reads what the faster made (act/writes.rs).
+    ("flambeau.dev", "migrations", "get"),
+];
+
+#[test]
+fn every_right_of_the_chart_is_needed_and_none_is_missing() {
+    let mut hub = Hub::start();
+    hub.start_operator();
+    declare(&hub);
+    move_about(&hub);
+    take_away(&hub);
+
+    let granted = granted();
+    hub.until("every right was used", |hub| {
+        let used = used(hub);
+        let idle: Vec<String> = granted
+            .iter()
+            .filter(|right| !used.contains(right) && !RARE.contains(&words(right)))
+            .map(|(group, resource, verb)| format!("{verb} {resource} ({group})"))
+            .collect();
+        if idle.is_empty() {
+            Ok(())
+        } else {
+            Err(format!(
+                "the chart grants what the operator never asked for: {}",
+                idle.join(", ")
+            ))
+        }
+    });
+    let refused: Vec<Use> = hub.uses().into_iter().filter(|one| one.refused).collect();
+    assert!(refused.is_empty(), "the operator was refused: {refused:#?}");
+    let more: Vec<_> = used(&hub).difference(&granted).cloned().collect();
+    assert!(more.is_empty(), "allowed by something else: {more:?}");
+    println!(
+        "{} rights, {} of them used here",
+        granted.len(),
+        granted.len() - RARE.len()
+    );
+
+    let (code, said) = hub.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("renews the Lease flambeau-system/flambeau-operator"),
+        "{said}"
+    );
+    hub.stop_operator();
+    let (code, said) = hub.check();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("nobody holds the Lease"), "{said}");
+}
+
+/// Places two applications, one of them with traffic, and one object of every kind that people write.
+fn declare(hub: &Hub) {
+    hub.apply(&application("badges", &[config("badges")]));
+    // What a controller would say of pods.
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "website", "labels": {"kubernetes.io/service-name": "website"}},
+        "ports": [{"port": 8080}],
+        "endpoints": [{"addresses": ["192.0.2.7"], "conditions": {"ready": true}}],
+    });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "website"}, "spec": {"ports": [{"port": 80}]},
+    });
+    let mut website = application("website", &[service, slice]);
+    website["spec"]["sensitivity"] = json!("Public");
+    website["spec"]["traffic"] = json!({
+        "hostnames": ["website.games.example"], "service": {"name": "website", "port": 80},
+    });
+    hub.apply(&website);
+    hub.apply(&json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "Freeze", "metadata": {"name": "past"},
+        "spec": {"from": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z", "reason": "ceremony"},
+    }));
+    hub.await_condition("gapp/badges", "Ready", "True");
+    hub.until("the website is known at the edge", |hub| {
+        let slices = [
+            "get",
+            "httproute/website",
+            "endpointslices/website--one-8080",
+            "-o",
+            "name",
+        ];
+        hub.try_kubectl(&slices).map(|_| ())
+    });
+}
+
+/// Refuses places, so that there is a move, and the same trouble twice; and empties a cluster.
+fn move_about(hub: &Hub) {
+    hub.apply(&refuse(&["east"]));
+    hub.await_cluster("badges", "two");
+    hub.await_condition("gapp/badges", "Reconciling", "False");
+    for _ in 0..2 {
+        hub.apply(&refuse(&["east", "west"]));
+        hub.await_condition("gapp/badges", "Lawful", "False");
+        hub.apply(&refuse(&["east"]));
+        hub.await_condition("gapp/badges", "Lawful", "True");
+    }
+    hub.apply(&json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "Evacuation", "metadata": {"name": "nowhere"},
+        "spec": {"cluster": "nowhere", "reason": "to be told that there is none"},
+    }));
+    hub.await_condition("evacuation/nowhere", "Stalled", "True");
+    // Another port is another slice: the one before goes.
+    let ports = r#"[{"op": "replace", "path": "/spec/resources/1/ports/0/port", "value": 9090}]"#;
+    hub.kubectl(&["patch", "gapp/website", "--type=json", "-p", ports]);
+    hub.until("the slice of another port is there", |hub| {
+        hub.try_kubectl(&["get", "endpointslices/website--one-9090"])
+            .map(|_| ())
+    });
+}
+
+fn take_away(hub: &Hub) {
+    hub.delete("gapp");
+    hub.delete("migrations,evacuations,freezes,member");
+    hub.delete("cprov");
+}
+
+fn application(name: &str, resources: &[Value]) -> Value {
+    json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "GamesApplication",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "sensitivity": "Personal", "placement": {"preferredClusters": ["one"]},
+            "migration": {"stages": [100], "stageSeconds": 1, "soakSeconds": 1, "drainSeconds": 1},
+            "resources": resources,
+        },
+    })
+}
+
+fn config(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": "value"}})
+}
+
+fn refuse(providers: &[&str]) -> Value {
+    json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "SovereigntyPolicy", "metadata": {"name": "law"},
+        "spec": {"sensitivities": ["Personal"], "refusedProviders": providers},
+    })
+}
+
+type Right = (String, String, String);
+
+fn words((group, resource, verb): &Right) -> (&str, &str, &str) {
+    (group, resource, verb)
+}
+
+/// Group, resource and verb of everything that the chart allows the operator.
+fn granted() -> BTreeSet<Right> {
+    let objects = rendered::objects(&[]).unwrap();
+    let names = ["ClusterRole flambeau-operator", "Role flambeau"];
+    let roles: Vec<_> = objects
+        .iter()
+        .filter(|object| names.contains(&rendered::name(object).as_str()))
+        .collect();
+    assert_eq!(roles.len(), names.len());
+    let rights = roles.into_iter().flat_map(rights::of);
+    rights
+        .map(|right| (right.group, right.resource, right.verb))
+        .collect()
+}
+
+fn used(hub: &Hub) -> BTreeSet<Right> {
+    hub.uses().into_iter().flat_map(Use::rights).collect()
+}
