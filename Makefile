@@ -47,9 +47,10 @@ soak: upstream games operator ## What takes longer than a change should wait: mo
 	@SEEDS=200000 cargo test --release --package flambeau-planner --test simulation
 	@SOAK=1 cargo test --package flambeau-scenarios --test scenarios -- --include-ignored
 
-generate: ## Write the CustomResourceDefinitions from the types, and the chart's copies and README
+generate: ## Write what comes from the types: definitions, their reference, the chart's copies and README
 	@cargo run --quiet --package flambeau-crds --bin crdgen crds/generated
 	@cargo run --quiet --package flambeau-crds --bin crdgen charts/flambeau/files/crds
+	@cargo run --quiet --package flambeau-crds --bin crdgen -- --reference docs/reference/api.md
 	@cargo run --quiet --package flambeau-chart --bin chart-readme > target/chart-readme.md
 	@mv target/chart-readme.md charts/flambeau/README.md
 

@@ -72,7 +72,7 @@ fn pages() -> Result<Vec<PathBuf>> {
         for entry in fs::read_dir(root.join(folder)).with_context(|| format!("read {folder}"))? {
             let file = entry?.path();
             let markdown = file.extension().is_some_and(|extension| extension == "md");
-            if markdown && !file.ends_with("docs/plugin.md") {
+            if markdown {
                 pages.push(file);
             }
         }
