@@ -63,8 +63,7 @@ fn understood(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// The pages for people: Markdown in the root, in `docs` and below it; but for
-/// that of the plugin, whose table of commands is not held to this yet.
+/// The pages for people: Markdown in the root, in `docs` and below it.
 fn pages() -> Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut pages = Vec::new();
