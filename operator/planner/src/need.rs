@@ -127,6 +127,7 @@ impl<'a> Chooser<'a, '_> {
             (Some(loss), None) => {
                 let bounds = Bounds {
                     hurry: true,
+                    lost_since: Some(loss.since),
                     ..Bounds::default()
                 };
                 Leaving::Yes(Motive::Loss(loss), bounds)
@@ -151,7 +152,7 @@ impl<'a> Chooser<'a, '_> {
         let evacuation = evacuation::leaving(snapshot, &active.cluster)?;
         let bounds = Bounds {
             only: &evacuation.to,
-            hurry: false,
+            ..Bounds::default()
         };
         let motive = Motive::Evacuation(evacuation.name.clone());
         Some(Leaving::Yes(motive, bounds))
@@ -222,6 +223,7 @@ impl<'a> Chooser<'a, '_> {
         let bounds = Bounds {
             only: std::slice::from_ref(home),
             hurry: true,
+            ..Bounds::default()
         };
         let (choice, candidates) = self.consider(application, bounds);
         let Choice::Cluster(to) = choice else {

@@ -3,7 +3,10 @@
 use crate::{
     Reason, desired, evacuation, health,
     law::{Judgement, LawBook},
-    model::{Application, Cluster, Kind, Name, Placement, Reach, Resources, Role, Snapshot},
+    model::{
+        Application, Cluster, FailedTarget, Kind, Name, Placement, Reach, Resources, Role, Snapshot,
+    },
+    status,
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,6 +165,9 @@ pub struct Bounds<'a> {
     /// What is known now has to do: a better cluster that was not observed yet
     /// is not waited for.
     pub hurry: bool,
+    /// Since when the active copy is lost: a move that a person walked back
+    /// before then says nothing against its target now.
+    pub lost_since: Option<Timestamp>,
 }
 
 /// Kinds that clusters do not serve, remembered for applications that are made
@@ -213,7 +219,7 @@ pub fn consider<'a>(
                     .or_else(|| namespace_refused(application, cluster))
                     .or_else(|| missing.map(|kind| not_served(kind, cluster)))
                     .or_else(|| not_clean(application, &cluster.name, snapshot))
-                    .or_else(|| recently_failed(application, &cluster.name, now))
+                    .or_else(|| recently_failed(application, &cluster.name, snapshot, bounds, now))
                     .or_else(|| ledger.full(application, cluster))
             };
             candidate(cluster, refusal)
@@ -407,13 +413,20 @@ pub fn not_clean(
 fn recently_failed(
     application: &Application,
     cluster: &str,
+    snapshot: &Snapshot,
+    bounds: Bounds<'_>,
     now: Timestamp,
 ) -> Option<(Reason, String)> {
-    let failed = application
-        .record
-        .failed_targets
-        .iter()
-        .find(|failed| &*failed.cluster == cluster && failed.retry_after > now)?;
+    let overtaken = |failed: &FailedTarget| {
+        let backoff = status::backoff(&snapshot.settings, failed.attempts);
+        failed.reason == Reason::AbortRequested
+            && bounds
+                .lost_since
+                .is_some_and(|lost| lost.duration_since(failed.retry_after) > -backoff)
+    };
+    let failed = application.record.failed_targets.iter().find(|failed| {
+        &*failed.cluster == cluster && failed.retry_after > now && !overtaken(failed)
+    })?;
     let message = match failed.reason {
         Reason::ClusterLost => format!(
             "the application was failed over from {cluster}, which is avoided until {:.0}",

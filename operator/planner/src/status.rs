@@ -271,7 +271,8 @@ fn blame(
     });
 }
 
-fn backoff(settings: &Settings, attempts: u32) -> SignedDuration {
+/// How long a target is avoided after so many failures in a row.
+pub(crate) fn backoff(settings: &Settings, attempts: u32) -> SignedDuration {
     let factor = 1_i32 << attempts.saturating_sub(1).min(16);
     settings
         .retry_backoff

@@ -62,6 +62,30 @@ fn a_lost_cluster_is_not_left_for_an_unlawful_one() {
 }
 
 #[test]
+fn a_move_that_a_person_walked_back_before_the_loss_keeps_nothing_from_its_target() {
+    let decided = |retry_after| {
+        let mut snapshot = three();
+        apply(&mut snapshot, forbid("ban", "CN"));
+        lose(&mut snapshot, "atos");
+        let record = Arc::make_mut(&mut snapshot.applications[0].record);
+        record.failed_targets = vec![FailedTarget {
+            cluster: "ovh".into(),
+            attempts: 1,
+            reason: Reason::AbortRequested,
+            migration: "web-1".into(),
+            retry_after,
+        }];
+        decision(&snapshot)
+    };
+    // Lost since NOW; the target is avoided for 30 seconds.
+    let before = decided(later(25));
+    assert!(matches!(before, Decision::Move { .. }), "{before:?}");
+    // Whoever walks the failover itself back does not want it again at once.
+    let after = decided(later(35));
+    assert!(matches!(after, Decision::Stalled { .. }), "{after:?}");
+}
+
+#[test]
 fn applications_that_answer_stay_where_the_api_server_is_silent() {
     let mut snapshot = three();
     lose(&mut snapshot, "atos");
