@@ -16,8 +16,8 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
 REMAPPED := $(CURDIR)=/flambeau $(CARGO_FOLDER)=/cargo $(abspath $(BUILT))=/target
 IMAGE ?= flambeau.dev/operator:dev
-# Whichever is there. STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot lets buildah work where it may not mount.
-ENGINE ?= $(firstword $(foreach engine,docker podman buildah,$(if $(shell command -v $(engine)),$(engine))))
+# Whichever is there and answers. STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot lets buildah work where it may not mount.
+ENGINE ?= $(firstword $(foreach engine,docker podman buildah,$(shell $(engine) info > /dev/null 2>&1 && echo $(engine))))
 # Docker takes the time from the environment.
 TIMELESS = $(if $(findstring docker,$(ENGINE)),,--timestamp 0)
 
@@ -83,7 +83,7 @@ plugin: ## Build kubectl-flambeau, one static program: put it on the PATH, and k
 	@echo "target/$(STATIC_TARGET)/release/kubectl-flambeau"
 
 image: image-program ## Build the operator's image (IMAGE=name:tag, ENGINE=docker, podman or buildah)
-	@[[ -n "$(ENGINE)" ]] || { echo "none of docker, podman, buildah is there; name one with ENGINE="; exit 1; }
+	@[[ -n "$(ENGINE)" ]] || { echo "none of docker, podman and buildah answers to 'info'; name one with ENGINE="; exit 1; }
 	@SOURCE_DATE_EPOCH=0 $(ENGINE) build $(TIMELESS) --tag $(IMAGE) --file Containerfile $(BUILT)/image
 	@echo "$(IMAGE), built by $(ENGINE)"
 

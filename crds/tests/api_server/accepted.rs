@@ -172,6 +172,15 @@ fn operations() -> Vec<Case> {
         ),
         (
             "MemberCluster",
+            "joined for some namespaces and kinds",
+            vec![(
+                "/spec/access",
+                json!({"applicationServiceAccount": "flambeau-applications", "namespaces": ["games", "staff"],
+                    "kinds": ["services", "deployments.apps", "roles.rbac.authorization.k8s.io"]}),
+            )],
+        ),
+        (
+            "MemberCluster",
             "with no room at all, that need not prove itself",
             vec![
                 ("/spec/capacity", json!({ "cpu": "0", "memory": "0" })),

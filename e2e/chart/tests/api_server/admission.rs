@@ -29,6 +29,11 @@ pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
         ),
         trial(
             cluster,
+            "admission::the_operator_changes_tokens_and_no_other_secret",
+            credentials,
+        ),
+        trial(
+            cluster,
             "admission::facts_of_clusters_are_not_for_everybody",
             clusters,
         ),
@@ -185,6 +190,57 @@ fn sensitivity(cluster: &Cluster) -> Result<()> {
     });
     cluster.kubectl(&["delete", "rolebinding", "compliance-edits", "-n", GAMES])?;
     late
+}
+
+fn credentials(cluster: &Cluster) -> Result<()> {
+    let secret = |name: &str, renewed: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"flambeau.dev/renewed-token": renewed}},
+            "stringData": {"kubeconfig": "before"},
+        })
+    };
+    // kubectl reads what it patches, which the operator need not.
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "reads", "namespace": NAMESPACE},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}],
+    });
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "reads", "namespace": NAMESPACE},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": "reads"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": OPERATOR}],
+    });
+    let secrets = [secret("member-joined", "true"), secret("another", "false")];
+    cluster.apply(&[&[role, binding], &secrets[..]].concat())?;
+    let patch = |name: &str, patch: &str| {
+        let user = format!("--as={OPERATOR}");
+        let patch = [
+            "patch",
+            "secret",
+            name,
+            "-n",
+            NAMESPACE,
+            "--type=merge",
+            "--dry-run=server",
+            "-p",
+            patch,
+            &user,
+        ];
+        cluster.kubectl(&patch).map(|_| ())
+    };
+    let data = r#"{"stringData": {"kubeconfig": "after"}}"#;
+    refuses(
+        "another Secret",
+        "Secrets with label flambeau.dev/renewed-token=true only",
+        || patch("another", data),
+    )?;
+    refuses(
+        "a label",
+        "the operator changes the data of a Secret only",
+        || patch("member-joined", r#"{"metadata": {"labels": {"app": "x"}}}"#),
+    )?;
+    taken("a renewed token", patch("member-joined", data))
 }
 
 fn clusters(cluster: &Cluster) -> Result<()> {

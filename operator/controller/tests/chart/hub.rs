@@ -1,7 +1,9 @@
 //! A hub with the chart installed, and the operator as a process with the token of the chart's ServiceAccount.
 
 use crate::audit::{self, Use};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use flambeau_chart::rendered::{NAMESPACE, RELEASE};
+use flambeau_operator::members::rights::RENEWED_LABEL;
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
     helm::{Helm, chart},
@@ -15,13 +17,15 @@ use nix::{
 use serde_json::{Value, json};
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Where applications are.
+pub const GAMES: &str = "games";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_flambeau-operator");
 
 /// A hub, member `one` of provider `east`, and member `two` of provider `west`.
@@ -66,8 +70,7 @@ impl Hub {
         hub.install();
         let names = [("one", "east"), ("two", "west")];
         for ((cluster, provider), member) in names.into_iter().zip(&hub.members) {
-            let kubeconfig = member.kubeconfig().display().to_string();
-            hub.join(cluster, provider, &kubeconfig);
+            hub.join(cluster, provider, member.kubeconfig());
         }
         hub
     }
@@ -101,6 +104,7 @@ impl Hub {
             "--for=condition=Established",
             "--timeout=60s",
         ]);
+        self.kubectl(&["create", "namespace", GAMES]);
         let token = self.kubectl(&["create", "token", RELEASE, "--namespace", NAMESPACE]);
         let mut kubeconfig: Value =
             serde_yaml::from_str(&fs::read_to_string(self.plane.kubeconfig()).unwrap()).unwrap();
@@ -108,18 +112,13 @@ impl Hub {
         fs::write(self.kubeconfig(), kubeconfig.to_string()).unwrap();
     }
 
-    fn join(&self, cluster: &str, provider: &str, kubeconfig: &str) {
+    fn join(&self, cluster: &str, provider: &str, kubeconfig: &Path) {
         let secret = format!("member-{cluster}");
-        let from = format!("--from-file=kubeconfig={kubeconfig}");
-        self.kubectl(&[
-            "create",
-            "secret",
-            "generic",
-            &secret,
-            &from,
-            "--namespace",
-            NAMESPACE,
-        ]);
+        self.apply(&json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": secret, "namespace": NAMESPACE, "labels": {RENEWED_LABEL: "true"}},
+            "stringData": {"kubeconfig": with_token_that_is_due(kubeconfig)},
+        }));
         self.apply(&json!({
             "apiVersion": "flambeau.dev/v1alpha1", "kind": "CloudProvider", "metadata": {"name": provider},
             "spec": {"legalEntity": provider, "registeredOffice": "FR", "headquarters": "FR",
@@ -178,10 +177,16 @@ impl Hub {
         (output.status.code(), said)
     }
 
+    /// Where applications are, unless something else is said.
     pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
-        self.plane
-            .kubectl(arguments)
-            .map_err(|error| format!("{error:#}"))
+        let elsewhere = ["--namespace", "--all-namespaces", "-f"];
+        let within: &[&str] = if arguments.iter().any(|one| elsewhere.contains(one)) {
+            &[]
+        } else {
+            &["--namespace", GAMES]
+        };
+        let answer = self.plane.kubectl(&[arguments, within].concat());
+        answer.map_err(|error| format!("{error:#}"))
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> String {
@@ -243,10 +248,26 @@ impl Hub {
         if let Err(error) = wait::until(what, PATIENCE, probe) {
             let log = fs::read_to_string(self.folder.path().join("operator.log"));
             let all = "flambeau,httproutes,services,endpointslices,leases";
-            let all = self.kubectl(&["get", all, "-A", "-o", "yaml"]);
+            let all = self.kubectl(&["get", all, "--all-namespaces", "-o", "yaml"]);
             panic!("{error:#}\n{all}\n{}", log.unwrap_or_default());
         }
     }
+}
+
+/// The kubeconfig of an administrator, who is known by a certificate, with the
+/// token of an account beside it: half of its life is over.
+fn with_token_that_is_due(kubeconfig: &Path) -> String {
+    let mut kubeconfig: Value =
+        serde_yaml::from_str(&fs::read_to_string(kubeconfig).unwrap()).unwrap();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let account = "system:serviceaccount:default:default";
+    let claims = json!({"sub": account, "iat": now - 600, "exp": now + 600}).to_string();
+    let token = format!("e30.{}.unsigned", URL_SAFE_NO_PAD.encode(claims));
+    kubeconfig["users"][0]["user"]["token"] = token.into();
+    kubeconfig.to_string()
 }
 
 impl Drop for Hub {

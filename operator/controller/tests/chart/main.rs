@@ -11,7 +11,7 @@ mod hub;
 
 use audit::Use;
 use flambeau_chart::{rendered, rights};
-use hub::Hub;
+use hub::{GAMES, Hub};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -138,7 +138,7 @@ fn take_away(hub: &Hub) {
 fn application(name: &str, resources: &[Value]) -> Value {
     json!({
         "apiVersion": "flambeau.dev/v1alpha1", "kind": "GamesApplication",
-        "metadata": {"name": name, "namespace": "default"},
+        "metadata": {"name": name, "namespace": GAMES},
         "spec": {
             "sensitivity": "Personal", "placement": {"preferredClusters": ["one"]},
             "migration": {"stages": [100], "stageSeconds": 1, "soakSeconds": 1, "drainSeconds": 1},

@@ -8,6 +8,7 @@
 
 mod failover;
 mod fleet;
+mod joined;
 mod leftovers;
 mod link;
 mod metrics;

@@ -2,7 +2,7 @@
 //! member, in a kubeconfig that the operator takes.
 
 use super::side::{Done, Log, Place, Side};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use flambeau_operator::members::{
     read_kubeconfig,
     rights::{MANAGED_BY, MANAGED_BY_LABEL, Membership, RENEWED_LABEL},
@@ -95,6 +95,12 @@ impl Administrator {
             "users": [{"name": name, "user": {"token": token}}],
             "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
         });
+        ensure!(
+            self.cluster.get("certificate-authority-data").is_some()
+                || self.cluster.get("insecure-skip-tls-verify").is_some(),
+            "--kubeconfig-of-member: its cluster names no certificate authority, and Flambeau \
+             trusts none but the one that it is given: add certificate-authority-data"
+        );
         let text = serde_yaml::to_string(&kubeconfig)?;
         read_kubeconfig(text.as_bytes())
             .map_err(|message| anyhow!("--kubeconfig-of-member: {message}"))?;

@@ -15,7 +15,7 @@ use anyhow::bail;
 use credentials::Administrator;
 use flambeau_crds::{GamesApplication, MemberCluster, application::PlacementRole};
 use flambeau_operator::members::rights::{self, Membership};
-use flambeau_planner::Reason;
+use flambeau_planner::{Reason, model::ApplicationKey};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::{process::ExitCode, time::Duration};
@@ -98,23 +98,9 @@ async fn may_go(
     cluster: Option<&MemberCluster>,
     gone: bool,
 ) -> anyhow::Result<()> {
-    let applications: Vec<GamesApplication> = hub.list().await?;
-    let mut there: Vec<String> = applications
-        .iter()
-        .filter(|application| {
-            let placements = application
-                .status
-                .iter()
-                .flat_map(|status| &status.placements);
-            placements
-                .filter(|placement| placement.cluster == name)
-                .any(|placement| !gone || placement.role != PlacementRole::Retiring)
-        })
-        .map(|application| {
-            let namespace = application.namespace().unwrap_or_default();
-            format!("{namespace}/{}", application.name_any())
-        })
-        .collect();
+    let counts = |role| !gone || role != PlacementRole::Retiring;
+    let there = copies(hub, name, counts).await?;
+    let mut there: Vec<String> = there.iter().map(ToString::to_string).collect();
     let waiting = cluster.iter().flat_map(|cluster| &cluster.status);
     let waiting = waiting.flat_map(|status| &status.pending_erasures);
     if !gone {
@@ -136,6 +122,30 @@ async fn may_go(
         ),
     }
     .into())
+}
+
+/// Applications with copies of some roles on a cluster.
+pub(super) async fn copies(
+    hub: &Hub,
+    cluster: &str,
+    counts: impl Fn(PlacementRole) -> bool,
+) -> anyhow::Result<Vec<ApplicationKey>> {
+    let applications: Vec<GamesApplication> = hub.list().await?;
+    let there = applications.iter().filter(|application| {
+        let placements = application
+            .status
+            .iter()
+            .flat_map(|status| &status.placements);
+        placements
+            .filter(|placement| placement.cluster == cluster)
+            .any(|placement| counts(placement.role))
+    });
+    Ok(there
+        .map(|application| ApplicationKey {
+            namespace: application.namespace().unwrap_or_default().into(),
+            name: application.name_any().into(),
+        })
+        .collect())
 }
 
 fn secret(cluster: Option<&MemberCluster>, options: &Unjoin) -> Value {

@@ -32,8 +32,8 @@ const RBAC: &str = "rbac.authorization.k8s.io/v1";
 /// # Errors
 /// When the member or the hub refuses or does not answer; what was made until
 /// then stays, and the same command goes on from there.
-pub async fn join(hub: &Hub, options: Join) -> anyhow::Result<ExitCode> {
-    let hub = hub_side(hub);
+pub async fn join(fleet: &Hub, options: Join) -> anyhow::Result<ExitCode> {
+    let hub = hub_side(fleet);
     let membership = membership(&hub, &options).await?;
     let cluster = member_cluster(&options, &membership)?;
     let administrator = Administrator::read(
@@ -47,6 +47,7 @@ pub async fn join(hub: &Hub, options: Join) -> anyhow::Result<ExitCode> {
     }
     let member = Side::member(administrator.config.clone())?;
     nobody_elses(&member, &membership).await?;
+    nobody_left_out(fleet, &membership).await?;
     let mut log = Log::new(false);
     let mut done = async || {
         for manifest in membership.manifests() {
@@ -212,6 +213,26 @@ async fn nobody_elses(member: &Side, membership: &Membership) -> anyhow::Result<
             title(&account)
         ),
         remedy: "To join it once more: name another with --service-account".to_owned(),
+    }
+    .into())
+}
+
+/// Where applications have copies, Flambeau must still be able to erase them.
+async fn nobody_left_out(hub: &Hub, membership: &Membership) -> anyhow::Result<()> {
+    let namespaces = &membership.namespaces;
+    if namespaces.is_empty() {
+        return Ok(());
+    }
+    let mut there = leave::copies(hub, &membership.name, |_| true).await?;
+    there.retain(|key| !namespaces.iter().any(|name| *name == *key.namespace));
+    if there.is_empty() {
+        return Ok(());
+    }
+    let there: Vec<String> = there.iter().map(ToString::to_string).collect();
+    Err(Failure::Refused {
+        reason: Reason::InUse,
+        message: format!("{} has copies of {}", membership.name, there.join(", ")),
+        remedy: "To keep them there: name their namespaces with --namespace too; else move them first: kubectl flambeau relocate".to_owned(),
     }
     .into())
 }

@@ -103,6 +103,13 @@ fn may(user: &str, question: &str) -> Result<bool> {
     }
 }
 
+/// The Secret on the hub.
+fn stored(hub: &Hub) -> Result<Value> {
+    let what = ["get", "secret", "member-france", "-n", "flambeau-system"];
+    let secret = hub.kubectl(&[&what[..], &["-o", "json"]].concat())?;
+    Ok(serde_json::from_str(&secret)?)
+}
+
 fn rows(out: &str, done: &str) -> usize {
     let end = format!(" {done}");
     out.lines().filter(|line| line.ends_with(&end)).count()
@@ -126,6 +133,14 @@ fn once_and_again(hub: &Hub) -> Result<()> {
         "{}",
         first.out
     );
+    // What is a credential stands in the Secret and nowhere else.
+    let secret = stored(hub)?["data"]["kubeconfig"].clone();
+    let secret: k8s_openapi::ByteString = serde_json::from_value(secret)?;
+    let kubeconfig: Value = serde_yaml::from_slice(&secret.0)?;
+    let token = kubeconfig["users"][0]["user"]["token"]
+        .as_str()
+        .context("no token")?;
+    ensure!(!first.out.contains(token) && !first.err.contains(token));
     let again = hub.expect_anywhere(0, &line)?;
     ensure!(
         rows(&again.out, "created") + rows(&again.out, "changed") == 0,
@@ -243,18 +258,7 @@ fn after_a_revocation(hub: &Hub) -> Result<()> {
     clean(hub)?;
     let line = joining("--namespace games")?;
     hub.expect_anywhere(0, &line)?;
-    let held = || -> Result<Value> {
-        let secret = hub.kubectl(&[
-            "get",
-            "secret",
-            "member-france",
-            "-n",
-            "flambeau-system",
-            "-o",
-            "json",
-        ])?;
-        Ok(serde_json::from_str::<Value>(&secret)?["data"]["kubeconfig"].clone())
-    };
+    let held = || -> Result<Value> { Ok(stored(hub)?["data"]["kubeconfig"].clone()) };
     let before = held()?;
     // With its ServiceAccount ends a token.
     member()?.kubectl(&[
@@ -322,7 +326,7 @@ fn refused(hub: &Hub) -> Result<()> {
         )?;
         ensure!(answer.err.contains(says), "{more}: {}", answer.err);
     }
-    // A credential that runs a command is for people; what Flambeau gets is a token.
+    // What the operator would refuse is refused here.
     let folder = TempDir::new()?;
     let file = folder.path().join("insecure");
     let kubeconfig = fs::read_to_string(member()?.kubeconfig())?;
@@ -331,12 +335,20 @@ fn refused(hub: &Hub) -> Result<()> {
         .as_object_mut()
         .context("no cluster")?;
     cluster.remove("certificate-authority-data");
-    cluster.insert("insecure-skip-tls-verify".to_owned(), true.into());
-    fs::write(&file, kubeconfig.to_string())?;
+    let without = kubeconfig.to_string();
+    kubeconfig["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = true.into();
     let line = format!(
         "join france --kubeconfig-of-member {} --provider atos --residency FR --dry-run",
         file.display()
     );
+    fs::write(&file, without)?;
+    let answer = hub.expect_anywhere(1, &line)?;
+    ensure!(
+        answer.err.contains("add certificate-authority-data"),
+        "{}",
+        answer.err
+    );
+    fs::write(&file, kubeconfig.to_string())?;
     let answer = hub.expect_anywhere(1, &line)?;
     ensure!(
         answer.err.contains("insecure-skip-tls-verify is refused"),
@@ -356,6 +368,10 @@ fn left_with_applications(hub: &Hub) -> Result<()> {
     hub.expect_anywhere(0, &joining("--namespace games")?)?;
     hub.apply(&[application("tickets")])?;
     hub.report(&[serving("tickets", "france")])?;
+    // Nor does it lose the namespace that they are in.
+    let elsewhere = hub.expect_anywhere(2, &joining("--namespace staff")?)?;
+    ensure!(elsewhere.err.contains("games/tickets"), "{}", elsewhere.err);
+    hub.expect_anywhere(0, &joining("--namespace games --namespace staff")?)?;
     for line in [
         at("unjoin france")?,
         "unjoin france --without-member".to_owned(),
