@@ -187,7 +187,7 @@ async fn inside_its_own_network() {
     assert_eq!(service(), told, "one beginning");
     let alive = pod().await;
     fleet
-        .until("answers again", || service() == Service::Answers)
+        .until("answers again", || service().answers())
         .await;
     drop(stopped);
     fleet.reachable().await;
@@ -206,7 +206,7 @@ async fn inside_its_own_network() {
     fleet.until("silent for its users", silent).await;
     errors.abort();
     fleet
-        .until("connections tell again", || service() == Service::Answers)
+        .until("connections tell again", || service().answers())
         .await;
     alive.abort();
 }
