@@ -186,9 +186,7 @@ async fn inside_its_own_network() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(service(), told, "one beginning");
     let alive = pod().await;
-    fleet
-        .until("answers again", || service().answers())
-        .await;
+    fleet.until("answers again", || service().answers()).await;
     drop(stopped);
     fleet.reachable().await;
 
