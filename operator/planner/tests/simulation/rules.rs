@@ -421,14 +421,16 @@ pub fn serving(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
-/// The place of an application failed a short time ago, and its requests went
-/// to a copy that has not answered any yet.
+/// A place of an application failed a short time ago, be it left since, and its
+/// requests went to a copy that has not answered any yet.
 fn nowhere_answered(world: &World, key: &ApplicationKey, cluster: &Name) -> bool {
-    let active = world
+    let places = world
         .applications
         .get(key)
-        .and_then(|found| found.record.active());
-    active.is_some_and(|active| world.disturbed(key, &active.cluster))
+        .map_or(&[][..], |found| &found.record.placements);
+    places
+        .iter()
+        .any(|place| world.disturbed(key, &place.cluster))
         && !world.relied_on.contains(&(key.clone(), cluster.clone()))
 }
 
