@@ -94,7 +94,7 @@ impl Contents {
 
     /// Says what has to be listed of a kind before it is known. What was
     /// listed already need not be listed again.
-    pub fn expect(&mut self, kind: &Kind, scopes: &BTreeSet<Scope>) {
+    pub fn await_lists(&mut self, kind: &Kind, scopes: &BTreeSet<Scope>) {
         let state = self.kinds.entry(kind.clone()).or_default();
         if state.scopes == *scopes {
             return;

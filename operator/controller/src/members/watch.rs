@@ -64,7 +64,7 @@ pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
                     }
                     continue;
                 };
-                member.store.lock().expect(kind, &scopes);
+                member.store.lock().await_lists(kind, &scopes);
                 for scope in &scopes {
                     let place = (kind.clone(), scope.clone());
                     match running.get(&place) {
