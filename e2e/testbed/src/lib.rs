@@ -34,6 +34,7 @@ pub mod control_plane;
 pub mod edge;
 pub mod helm;
 pub mod images;
+pub mod installed;
 pub mod network;
 pub mod node;
 pub mod operator;

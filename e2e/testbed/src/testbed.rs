@@ -10,16 +10,17 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::ROOT;
 use crate::cluster::Cluster;
 use crate::network::{self, Addresses, CLUSTERS};
+use crate::operator::Operator;
 use crate::progress::Progress;
 use crate::state::{Entry, Journal, Lock, Standing};
-use crate::{edge, images, operator, paths, prerequisites};
+use crate::{edge, helm, images, operator, paths, prerequisites};
 
 /// What a testbed consists of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Options {
-    /// Install Flambeau's kinds and start the operator.
-    pub operator: bool,
-    /// Give the hub a node too, for pods on the hub.
+    /// How the operator runs.
+    pub operator: Operator,
+    /// Give the hub a node although the operator does not run as pods.
     pub hub_node: bool,
     /// Let etcd wait for the disk at every write, as in production; for measurements.
     pub fsync: bool,
@@ -30,7 +31,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            operator: true,
+            operator: Operator::default(),
             hub_node: false,
             fsync: false,
             addresses: Addresses::default(),
@@ -54,6 +55,10 @@ impl Testbed {
     pub fn up(options: Options, progress: Progress) -> Result<Self> {
         prerequisites::check()?;
         let images = images::for_nodes()?;
+        if options.operator == Operator::Pods {
+            // Packed before anything is changed.
+            images::operator()?;
+        }
         let _lock = Lock::take()?;
         give_back(progress)?;
         options.addresses.refuse_clash()?;
@@ -79,13 +84,13 @@ impl Testbed {
             .with_context(|| format!("write {}", file.display()))?;
         testbed.start_clusters(&images, progress)?;
         testbed.write_environment()?;
-        if testbed.options.operator {
-            testbed.install_crds()?;
-            testbed.start_operator()?;
-            progress.say(
-                "operator",
-                &format!("healthy at {}", testbed.operator_url()),
-            );
+        match testbed.options.operator {
+            Operator::Pods => {
+                testbed.await_rollout()?;
+                testbed.say_who_leads(progress)?;
+            }
+            Operator::Process => testbed.renew_process(progress)?,
+            Operator::Absent => {}
         }
         journal.add(&Entry::Complete)?;
         Ok(testbed)
@@ -146,7 +151,8 @@ impl Testbed {
 
     fn new(folder: PathBuf, options: Options) -> Result<Self> {
         let clusters = CLUSTERS.iter().map(|name| {
-            let has_node = *name != "hub" || options.hub_node;
+            let pods = options.hub_node || options.operator == Operator::Pods;
+            let has_node = *name != "hub" || pods;
             Cluster::new(name, &folder, options.addresses, options.fsync, has_node)
         });
         Ok(Self {
@@ -207,15 +213,38 @@ impl Testbed {
         edge::stats_url(self.hub().control_plane().address)
     }
 
-    /// Installs Flambeau's kinds and replaces a running operator by the one that is built now.
+    /// Replaces a running operator by the one that is built now, whichever way either runs.
     ///
     /// # Errors
-    /// When the kinds are refused, or the operator does not start.
-    pub fn renew_operator(&self, progress: Progress) -> Result<()> {
-        self.install_crds()?;
+    /// When it cannot be installed, or does not start.
+    pub fn renew_operator(&self, operator: Operator, progress: Progress) -> Result<()> {
         self.stop_operator()?;
+        if operator != Operator::Pods {
+            self.uninstall_operator()?;
+        }
+        match operator {
+            Operator::Pods => {
+                self.install_operator()?;
+                self.say_who_leads(progress)
+            }
+            Operator::Process => self.renew_process(progress),
+            Operator::Absent => Ok(()),
+        }
+    }
+
+    fn renew_process(&self, progress: Progress) -> Result<()> {
+        self.install_crds()?;
         self.start_operator()?;
         progress.say("operator", &format!("ready at {}", self.operator_url()));
+        Ok(())
+    }
+
+    fn say_who_leads(&self, progress: Progress) -> Result<()> {
+        let (pods, leader) = (self.operator_pods()?, self.leader()?.unwrap_or_default());
+        progress.say(
+            "operator",
+            &format!("{} pods ready, {leader} leads", pods.len()),
+        );
         Ok(())
     }
 
@@ -236,7 +265,7 @@ impl Testbed {
             cluster.prepare()?;
             cluster.start(images, progress)?;
             if cluster.name() == "hub" {
-                edge::start(cluster, progress).context("the edge")?;
+                self.start_hub_services(progress)?;
             }
             Ok(())
         };
@@ -256,6 +285,25 @@ impl Testbed {
                 })
                 .collect();
             results.into_iter().collect()
+        })
+    }
+
+    /// The edge, and beside it the chart, whose pods start while the edge does.
+    fn start_hub_services(&self, progress: Progress) -> Result<()> {
+        edge::install(self.hub(), progress).context("the edge")?;
+        thread::scope(|scope| {
+            let installed = scope.spawn(|| {
+                if self.options.operator == Operator::Pods {
+                    self.install_chart(&helm::chart(), &[])?;
+                    progress.say("operator", "chart installed");
+                }
+                Ok(())
+            });
+            let edge = edge::start(self.hub(), progress).context("the edge");
+            let installed = installed
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("an installing thread panicked")));
+            edge.and(installed)
         })
     }
 
@@ -286,12 +334,6 @@ impl Testbed {
         let file = self.folder.join("env");
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))
     }
-}
-
-/// Whether the operator can be started.
-#[must_use]
-pub fn operator_is_built() -> bool {
-    operator::program().exists()
 }
 
 /// Quotes a value for a shell, when it needs quotes.
