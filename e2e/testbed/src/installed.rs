@@ -26,6 +26,9 @@ const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/flambeau-system/deployments/f
 const PODS: &str = "/api/v1/namespaces/flambeau-system/pods?labelSelector=app.kubernetes.io%2Fcomponent%3Doperator";
 const LEASE: &str =
     "/apis/coordination.k8s.io/v1/namespaces/flambeau-system/leases/flambeau-operator";
+/// Helm keeps each revision of a release in a Secret.
+const REVISIONS: &str =
+    "/api/v1/namespaces/flambeau-system/secrets?labelSelector=owner%3Dhelm%2Cname%3Dflambeau";
 const ROLLED_OUT_WITHIN: Duration = Duration::from_secs(120);
 
 /// Follows the log of every pod of the operator, each line with the name of its pod, and appends it to the file `$1`. A log
@@ -136,13 +139,11 @@ impl Testbed {
     /// # Errors
     /// When Helm fails, or a pod does not go.
     pub fn uninstall_operator(&self) -> Result<()> {
-        self.helm(&[
-            "uninstall",
-            RELEASE,
-            "--namespace",
-            NAMESPACE,
-            "--ignore-not-found",
-        ])?;
+        let revisions = read(&self.hub().client()?, REVISIONS)?;
+        if revisions["items"].as_array().is_none_or(Vec::is_empty) {
+            return Ok(());
+        }
+        self.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE])?;
         wait::until("no pod of the operator", ROLLED_OUT_WITHIN, || {
             let left = self.operator_pods()?;
             Ok(match left.first() {
@@ -162,18 +163,24 @@ impl Testbed {
         Ok(items.map(OperatorPod::of).collect())
     }
 
+    /// Who holds the Lease: the name of a pod, and a random number that a process has for itself. None while nobody does,
+    /// and before there was an operator.
+    ///
+    /// # Errors
+    /// When the credentials of the hub cannot be read.
+    pub fn lease_holder(&self) -> Result<Option<String>> {
+        let lease = read(&self.hub().client()?, LEASE).unwrap_or_default();
+        let holder = lease.pointer("/spec/holderIdentity");
+        let holder = holder.and_then(Value::as_str).unwrap_or_default();
+        Ok((!holder.is_empty()).then(|| holder.to_owned()))
+    }
+
     /// The pod of the operator that holds the Lease; none while nobody does.
     ///
     /// # Errors
-    /// When the hub does not answer.
+    /// As [`Testbed::lease_holder`].
     pub fn leader(&self) -> Result<Option<String>> {
-        // Before the first operator there is no Lease.
-        let Ok(lease) = read(&self.hub().client()?, LEASE) else {
-            return Ok(None);
-        };
-        let holder = lease.pointer("/spec/holderIdentity");
-        let holder = holder.and_then(Value::as_str).unwrap_or_default();
-        // The name of the pod, and a random number.
+        let holder = self.lease_holder()?.unwrap_or_default();
         Ok(holder.rsplit_once('-').map(|(pod, _)| pod.to_owned()))
     }
 
