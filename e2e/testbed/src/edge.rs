@@ -64,12 +64,11 @@ pub fn install(hub: &Cluster, progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// Starts Contour and Envoy on a hub that knows their kinds, and waits until the Gateway is programmed and Envoy answers.
+/// Waits until the Gateway is programmed and Envoy answers.
 ///
 /// # Errors
 /// When a process ends, or the time is over.
-pub fn start(hub: &Cluster, progress: Progress) -> Result<()> {
-    start_processes(hub)?;
+pub fn await_ready(hub: &Cluster, progress: Progress) -> Result<()> {
     let (client, address) = (hub.client()?, hub.control_plane().address);
     let healthy = || {
         ["contour", "envoy"]

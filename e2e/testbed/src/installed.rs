@@ -94,12 +94,9 @@ impl Testbed {
     /// `helm upgrade`. Waits for nothing.
     ///
     /// # Errors
-    /// When the hub has no node, a program is not built, or Helm fails.
+    /// When a program is not built, or Helm fails.
     pub fn install_chart(&self, chart: &Path, arguments: &[&str]) -> Result<()> {
-        let node = self
-            .hub()
-            .node()
-            .context("the hub has no node for pods; `make down`, and `make up` again")?;
+        let node = self.hub().node();
         let image = images::operator()?;
         if !node.has(&image)? {
             node.import(&image)?;
@@ -189,9 +186,9 @@ impl Testbed {
     /// # Errors
     /// When it does not run.
     pub fn process_in(&self, pod: &OperatorPod) -> Result<ProcessId> {
-        let context = || format!("{} does not run", pod.name);
-        let node = self.hub().node().with_context(context)?;
-        node.process_of(pod.container.as_deref().with_context(context)?)
+        let container = pod.container.as_deref();
+        let container = container.with_context(|| format!("{} does not run", pod.name))?;
+        self.hub().node().process_of(container)
     }
 
     /// Waits until every pod of the release is of its newest revision and ready, and one of them leads.

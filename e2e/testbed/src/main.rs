@@ -65,9 +65,6 @@ struct Up {
     /// Leave the operator out
     #[arg(long)]
     without_operator: bool,
-    /// Give the hub a node although no operator runs there
-    #[arg(long)]
-    hub_node: bool,
     /// Let etcd wait for the disk at every write
     #[arg(long)]
     fsync: bool,
@@ -143,7 +140,6 @@ fn bring_up(up: &Up) -> Result<()> {
         _ => {
             let options = Options {
                 operator: up.operator(),
-                hub_node: up.hub_node,
                 fsync: up.fsync,
                 addresses: up.network,
             };

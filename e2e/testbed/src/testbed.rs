@@ -9,34 +9,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::ROOT;
 use crate::cluster::Cluster;
+use crate::helm::{self, Helm};
 use crate::network::{self, Addresses, CLUSTERS};
 use crate::operator::Operator;
 use crate::progress::Progress;
 use crate::state::{Entry, Journal, Lock, Standing};
-use crate::{edge, helm, images, operator, paths, prerequisites};
+use crate::{edge, images, operator, paths, prerequisites};
 
 /// What a testbed consists of.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Options {
     /// How the operator runs.
     pub operator: Operator,
-    /// Give the hub a node although the operator does not run as pods.
-    pub hub_node: bool,
     /// Let etcd wait for the disk at every write, as in production; for measurements.
     pub fsync: bool,
     /// The addresses of everything.
     pub addresses: Addresses,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            operator: Operator::default(),
-            hub_node: false,
-            fsync: false,
-            addresses: Addresses::default(),
-        }
-    }
 }
 
 /// A running testbed. Dropping it changes nothing; it runs until [`Testbed::down`] or `make down`.
@@ -56,7 +44,8 @@ impl Testbed {
         prerequisites::check()?;
         let images = images::for_nodes()?;
         if options.operator == Operator::Pods {
-            // Packed before anything is changed.
+            // Before anything is changed.
+            Helm::offline()?;
             images::operator()?;
         }
         let _lock = Lock::take()?;
@@ -150,11 +139,9 @@ impl Testbed {
     }
 
     fn new(folder: PathBuf, options: Options) -> Result<Self> {
-        let clusters = CLUSTERS.iter().map(|name| {
-            let pods = options.hub_node || options.operator == Operator::Pods;
-            let has_node = *name != "hub" || pods;
-            Cluster::new(name, &folder, options.addresses, options.fsync, has_node)
-        });
+        let clusters = CLUSTERS
+            .iter()
+            .map(|name| Cluster::new(name, &folder, options.addresses, options.fsync));
         Ok(Self {
             clusters: clusters.collect::<Result<_>>()?,
             folder,
@@ -254,7 +241,7 @@ impl Testbed {
     /// When a program is not built or a node refuses an image.
     pub fn renew_images(&self) -> Result<()> {
         let images = images::for_nodes()?;
-        for node in self.clusters.iter().filter_map(Cluster::node) {
+        for node in self.clusters.iter().map(Cluster::node) {
             images.iter().try_for_each(|image| node.import(image))?;
         }
         Ok(())
@@ -263,11 +250,10 @@ impl Testbed {
     fn start_clusters(&self, images: &[images::Image], progress: Progress) -> Result<()> {
         let start = |cluster: &Cluster| -> Result<()> {
             cluster.prepare()?;
-            cluster.start(images, progress)?;
             if cluster.name() == "hub" {
-                self.start_hub_services(progress)?;
+                return self.start_hub(images, progress);
             }
-            Ok(())
+            cluster.start(images, progress)
         };
         thread::scope(|scope| {
             let started: Vec<_> = self
@@ -288,23 +274,26 @@ impl Testbed {
         })
     }
 
-    /// The edge, and beside it the chart, whose pods start while the edge does.
+    /// The hub, with the edge and the chart, which need no more than its API, while its node gets ready.
+    fn start_hub(&self, images: &[images::Image], progress: Progress) -> Result<()> {
+        let hub = self.hub();
+        hub.start_control_plane(images, progress)?;
+        thread::scope(|scope| {
+            let node = scope.spawn(|| hub.start_node(progress));
+            let rest = self.start_hub_services(progress);
+            let node = node.join();
+            rest.and(node.unwrap_or_else(|_| Err(anyhow!("a starting thread panicked"))))
+        })
+    }
+
     fn start_hub_services(&self, progress: Progress) -> Result<()> {
         edge::install(self.hub(), progress).context("the edge")?;
-        thread::scope(|scope| {
-            let installed = scope.spawn(|| {
-                if self.options.operator == Operator::Pods {
-                    self.install_chart(&helm::chart(), &[])?;
-                    progress.say("operator", "chart installed");
-                }
-                Ok(())
-            });
-            let edge = edge::start(self.hub(), progress).context("the edge");
-            let installed = installed
-                .join()
-                .unwrap_or_else(|_| Err(anyhow!("an installing thread panicked")));
-            edge.and(installed)
-        })
+        edge::start_processes(self.hub()).context("the edge")?;
+        if self.options.operator == Operator::Pods {
+            self.install_chart(&helm::chart(), &[])?;
+            progress.say("operator", "chart installed");
+        }
+        edge::await_ready(self.hub(), progress).context("the edge")
     }
 
     /// Writes `env`, to be sourced by a shell.

@@ -37,7 +37,6 @@ impl World {
     pub fn up() -> Result<Self> {
         let options = Options {
             operator: Operator::Process,
-            hub_node: true,
             ..Options::default()
         };
         let testbed = Testbed::up(options, Progress::start())?;
