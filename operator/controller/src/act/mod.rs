@@ -182,19 +182,19 @@ impl<E: Edge> Actor<E> {
                 replaced,
                 erasure,
             } => {
-                self.erase(&key, &cluster, &kinds, replaced, erasure.as_ref())
-                    .await
+                let erase = self.erase(&key, &cluster, &kinds, replaced, erasure.as_ref());
+                Box::pin(erase).await
             }
             Work::Edge {
                 declared,
                 weights,
                 endpoints,
-            } => self.route(declared, weights, endpoints).await,
+            } => Box::pin(self.route(declared, weights, endpoints)).await,
             Work::RemoveEdge { key } => {
                 self.routed().remove(&key);
                 Ok(self.edge.remove(&key).await?)
             }
-            report => self.report(report).await,
+            report => Box::pin(self.report(report)).await,
         }
     }
 

@@ -87,8 +87,8 @@ impl Job<'_> {
         let epochs = &self.member.fence.epochs;
         let key = &self.declared.key;
         // What is remembered may be left of an application of the same name that was deleted before this one was made.
-        if fenced && epochs.behind(self.connection, key, self.token()).await? {
-            return self.run().await;
+        if fenced && Box::pin(epochs.behind(self.connection, key, self.token())).await? {
+            return Box::pin(self.run()).await;
         }
         result
     }
@@ -106,15 +106,14 @@ impl Job<'_> {
         )?;
         if !pending.is_empty() {
             let (epochs, key) = (&self.member.fence.epochs, &self.declared.key);
-            epochs
-                .raise(
-                    self.member,
-                    self.connection,
-                    key,
-                    self.token(),
-                    IfMissing::Make,
-                )
-                .await?;
+            let raise = epochs.raise(
+                self.member,
+                self.connection,
+                key,
+                self.token(),
+                IfMissing::Make,
+            );
+            Box::pin(raise).await?;
         }
         let mut corrected = false;
         // Kubelets wait for what a new pod reads: nothing there has to wait.
@@ -155,14 +154,14 @@ impl Job<'_> {
                 return Err(error);
             }
         }
-        erase::delete_all(
+        let delete = erase::delete_all(
             self.member,
             self.connection,
             &self.declared.key,
             &pending.surplus,
             self.epoch,
-        )
-        .await?;
+        );
+        Box::pin(delete).await?;
         Ok(corrected)
     }
 
@@ -180,17 +179,29 @@ impl Job<'_> {
         let _permit = self.member.permits.acquire().await;
         // The member may have gone silent while others were waited for.
         self.member.connection()?;
-        match &write.how {
-            How::Create => self.create(object, &resource).await.map(|()| false),
+        // Many wait for a permit at the same time: what a request needs is
+        // allocated when it may begin.
+        Box::pin(self.write_now(&write.how, object, &resource)).await
+    }
+
+    /// Whether it was put right after a change by somebody else.
+    async fn write_now(
+        &self,
+        how: &How,
+        object: &DeclaredObject,
+        resource: &Resource,
+    ) -> Result<bool, MemberError> {
+        match how {
+            How::Create => self.create(object, resource).await.map(|()| false),
             How::Update { uid, drifted } => {
                 if *drifted {
                     tracing::info!(cluster = %self.member.name, application = %self.declared.key, kind = %object.kind.kind,
                         name = %object.name, "put right: it was changed by somebody else");
                 }
-                self.send(object, &resource, Expect::Uid(uid)).await?;
+                self.send(object, resource, Expect::Uid(uid)).await?;
                 Ok(*drifted)
             }
-            How::Check { uid } => self.check(object, &resource, uid).await,
+            How::Check { uid } => self.check(object, resource, uid).await,
         }
     }
 
