@@ -16,7 +16,6 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeSet, HashSet},
     fmt::Write,
-    sync::Arc,
 };
 
 /// What an application is for the planner, and its objects, which are taken
@@ -115,15 +114,16 @@ fn declared_object(
         }
     }
     let digest = digest(&manifest);
-    Ok(DeclaredObject {
-        kind: Kind {
-            api_version: api_version.into(),
-            kind: kind.into(),
-        },
-        name: name.into(),
-        manifest: Arc::new(manifest),
-        digest: digest.into(),
-    })
+    let kind = Kind {
+        api_version: api_version.into(),
+        kind: kind.into(),
+    };
+    Ok(DeclaredObject::new(
+        kind,
+        name.into(),
+        &manifest,
+        digest.into(),
+    ))
 }
 
 /// The first half of SHA-256 over the manifest with sorted keys, in

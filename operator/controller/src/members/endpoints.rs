@@ -122,19 +122,7 @@ pub(super) fn traffic_port(declared: &Declared) -> Option<(&str, Option<&str>)> 
             && *object.kind.api_version == *"v1"
             && object.name == traffic.service
     })?;
-    let port = service
-        .manifest
-        .pointer("/spec/ports")?
-        .as_array()?
-        .iter()
-        .find(|port| {
-            port.get("port").and_then(serde_json::Value::as_u64) == Some(traffic.port.into())
-        })?;
-    let name = port
-        .get("name")
-        .and_then(|name| name.as_str())
-        .filter(|name| !name.is_empty());
-    Some((&service.name, name))
+    Some((&service.name, service.port_name(traffic.port)?))
 }
 
 #[cfg(test)]

@@ -147,12 +147,7 @@ mod tests {
     }
 
     fn object(name: &str) -> DeclaredObject {
-        DeclaredObject {
-            kind: kind(name),
-            name: "x".into(),
-            manifest: json!({}).into(),
-            digest: "d".into(),
-        }
+        DeclaredObject::new(kind(name), "x".into(), &json!({}), "d".into())
     }
 
     #[test]

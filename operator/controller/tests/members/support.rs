@@ -332,15 +332,15 @@ pub fn application(namespace: &str, name: &str, objects: &[Value]) -> Declared {
     let objects = objects.iter().map(|manifest| {
         let mut hasher = DefaultHasher::new();
         manifest.hash(&mut hasher);
-        DeclaredObject {
-            kind: kind(
+        DeclaredObject::new(
+            kind(
                 manifest["apiVersion"].as_str().unwrap(),
                 manifest["kind"].as_str().unwrap(),
             ),
-            name: manifest["metadata"]["name"].as_str().unwrap().into(),
-            manifest: Arc::new(manifest.clone()),
-            digest: hasher.finish().to_string().into(),
-        }
+            manifest["metadata"]["name"].as_str().unwrap().into(),
+            manifest,
+            hasher.finish().to_string().into(),
+        )
     });
     Declared {
         key: key(namespace, name),
