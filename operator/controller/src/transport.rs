@@ -6,7 +6,10 @@
 //! a standby passes it with reads alone. The other looks at each write to a connection, right before the
 //! bytes leave, and lets nothing pass once leadership has ended.
 
-use crate::leader::{Leadership, NotLeader};
+use crate::{
+    leader::{Leadership, NotLeader},
+    requests::{Counted, HubRequests},
+};
 use http::{Request, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -42,6 +45,26 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// # Errors
 /// When the certificates or credentials cannot be used.
 pub fn client(config: &Config, leadership: &Leadership) -> Result<Client, Error> {
+    make(config, leadership, None)
+}
+
+/// Makes a client as [`client`] does, whose requests are counted.
+///
+/// # Errors
+/// When the certificates or credentials cannot be used.
+pub fn counted_client(
+    config: &Config,
+    leadership: &Leadership,
+    requests: &HubRequests,
+) -> Result<Client, Error> {
+    make(config, leadership, Some(requests.clone()))
+}
+
+fn make(
+    config: &Config,
+    leadership: &Leadership,
+    requests: Option<HubRequests>,
+) -> Result<Client, Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -64,7 +87,7 @@ pub fn client(config: &Config, leadership: &Leadership) -> Result<Client, Error>
         }
         Ok::<_, NotLeader>(request)
     });
-    let http = http.map_err(BoxError::from);
+    let http = Counted::new(http.map_err(BoxError::from), requests);
     let builder = ClientBuilder::new(http, &*config.default_namespace)
         .with_layer(&gate)
         .with_layer(&config.extra_headers_layer()?);
