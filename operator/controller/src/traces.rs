@@ -8,6 +8,7 @@
 //! is full.
 
 use crate::progress::{self, Progress};
+use flambeau_planner::model::{GateOutcome, StepRecord};
 use http::Uri;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{
@@ -33,9 +34,9 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
 /// How long spans are collected before they are sent together.
 const DELAY: Duration = Duration::from_secs(1);
@@ -175,7 +176,7 @@ fn spans(progress: &Progress) -> Vec<SpanData> {
 /// A span with what all spans of a move have.
 fn span(progress: &Progress, name: &'static str, (start, end): (Timestamp, Timestamp)) -> SpanData {
     let spec = &progress.spec;
-    let start = SystemTime::from(start);
+    let start = stored(start);
     SpanData {
         span_context: SpanContext::empty_context(),
         parent_span_id: SpanId::INVALID,
@@ -184,7 +185,7 @@ fn span(progress: &Progress, name: &'static str, (start, end): (Timestamp, Times
         name: name.into(),
         start_time: start,
         // A clock may have been set back meanwhile.
-        end_time: start.max(SystemTime::from(end)),
+        end_time: start.max(stored(end)),
         attributes: vec![
             KeyValue::new("k8s.namespace.name", progress.key.namespace.to_string()),
             KeyValue::new("flambeau.application", spec.application.clone()),
@@ -202,9 +203,14 @@ fn span(progress: &Progress, name: &'static str, (start, end): (Timestamp, Times
     }
 }
 
+/// A moment as the API stores it: in microseconds. The operator that comes
+/// next knows no more than that.
+fn stored(time: Timestamp) -> SystemTime {
+    Timestamp::from_microsecond(time.as_microsecond()).map_or(UNIX_EPOCH, SystemTime::from)
+}
+
 /// An event for every gate that did not pass when its step ended.
-fn refusals(step: &flambeau_planner::model::StepRecord, end: Timestamp) -> SpanEvents {
-    use flambeau_planner::model::GateOutcome;
+fn refusals(step: &StepRecord, end: Timestamp) -> SpanEvents {
     let mut events = SpanEvents::default();
     let refused = step
         .verdicts
@@ -216,7 +222,7 @@ fn refusals(step: &flambeau_planner::model::StepRecord, end: Timestamp) -> SpanE
             KeyValue::new("flambeau.reason", verdict.reason.as_str()),
             KeyValue::new("flambeau.message", verdict.message.clone()),
         ];
-        Event::new("gate did not pass", SystemTime::from(end), attributes, 0)
+        Event::new("gate did not pass", stored(end), attributes, 0)
     }));
     events
 }
@@ -299,14 +305,18 @@ impl Collector {
 #[async_trait::async_trait]
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let asked = self.client.request(request.map(Full::new));
-        let answered = async {
-            let (parts, body) = asked.await?.into_parts();
+        let client = self.client.clone();
+        let answered = async move {
+            let asked = client.request(request.map(Full::new)).await?;
+            let (parts, body) = asked.into_parts();
             let body = Limited::new(body, ANSWER_LIMIT).collect().await?;
             Ok::<_, HttpError>(Response::from_parts(parts, body.to_bytes()))
         };
-        // Whoever exports is a thread without a runtime.
-        let limited = self.runtime.spawn(tokio::time::timeout(TIMEOUT, answered));
+        // Whoever exports is a thread without a runtime, so that nothing that
+        // needs one, not even a timer, may be made there.
+        let limited = self
+            .runtime
+            .spawn(async { timeout(TIMEOUT, answered).await });
         let answer = match limited.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(format!("no answer within {} s", TIMEOUT.as_secs()).into()),
