@@ -120,6 +120,30 @@ fn chart(file: &str) -> String {
     fs::read_to_string(chart.join(file)).unwrap()
 }
 
+/// What the panels of the dashboard ask.
+fn panels() -> Vec<(String, String)> {
+    let dashboard: Value = serde_json::from_str(&chart("dashboards/flambeau.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let asked = panels.flat_map(|panel| {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let targets = panel["targets"].as_array().unwrap().iter();
+        targets.map(move |target| (text(&panel["title"]), text(&target["expr"])))
+    });
+    asked.collect()
+}
+
+/// What the page for people asks.
+fn documented() -> Vec<(String, String)> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/observe.md");
+    let page = fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let code = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let queries = code.filter(|code| code.contains("flambeau_"));
+    queries
+        .map(|query| ("docs/observe.md".to_owned(), query.to_owned()))
+        .collect()
+}
+
 /// The alerts of the chart, which wait for a moment where they wait.
 fn impatient_alerts() -> String {
     let mut rules: Value = serde_yaml::from_str(&chart("files/alerts.yaml")).unwrap();
@@ -217,9 +241,18 @@ fn everything_is_there(fleet: &Fleet, prometheus: &Prometheus) {
             "docs/reference/metrics.md says that {metric} is always there, and it was not scraped"
         );
     }
+    let (panels, documented) = (panels(), documented());
+    assert!(panels.len() > 20 && documented.len() > 8);
+    for (panel, expression) in panels.into_iter().chain(documented) {
+        let path = format!("/api/v1/query?query={}", encoded(&expression));
+        let (status, answer) = get_over_http(prometheus.port, &path).unwrap();
+        assert_eq!(status, 200, "{panel}: {answer}");
+    }
     for file in ["files/alerts.yaml", "dashboards/flambeau.json"] {
         for metric in metrics(&chart(file)) {
-            let row = page.get(metric.trim_end_matches("_bucket"));
+            let parts = ["_bucket", "_sum", "_count"];
+            let whole = parts.iter().find_map(|part| metric.strip_suffix(part));
+            let row = page.get(whole.unwrap_or(metric));
             let comes = row.is_some_and(|row| !row.always());
             assert!(
                 is_there(metric) || comes,
