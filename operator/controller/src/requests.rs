@@ -35,6 +35,13 @@ impl HubRequests {
             self.counts.clone(),
         );
     }
+
+    /// How many requests of a verb were answered like this.
+    pub fn answered(&self, verb: Verb, code: u16) -> u64 {
+        let verb = verb.as_str();
+        let count = self.counts.get(&Label { verb, code });
+        count.map_or(0, |count| count.get())
+    }
 }
 
 /// A client that counts what it sends.

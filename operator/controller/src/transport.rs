@@ -184,7 +184,7 @@ impl<C: Write + Unpin> Write for Gated<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leader::Leadership;
+    use crate::{leader::Leadership, members::Verb};
     use http::Method;
     use std::sync::{
         Arc,
@@ -250,5 +250,26 @@ mod tests {
             send(&client, method).await.unwrap_err();
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn what_leaves_is_counted_with_its_answer_or_without() {
+        let requests = HubRequests::default();
+        let (config, _) = server().await;
+        let client = counted_client(&config, &Leadership::standby(), &requests).unwrap();
+        send(&client, Method::GET).await.unwrap();
+        send(&client, Method::PATCH).await.unwrap_err();
+        assert_eq!(requests.answered(Verb::Get, 200), 1);
+        assert_eq!(requests.answered(Verb::Patch, 0), 0, "it was not sent");
+
+        // Takes connections, and says nothing.
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", mute.local_addr().unwrap());
+        let config = Config::new(url.parse().unwrap());
+        let client = counted_client(&config, &Leadership::always(), &requests).unwrap();
+        let patience = Duration::from_millis(200);
+        let answer = tokio::time::timeout(patience, send(&client, Method::PATCH)).await;
+        assert!(answer.is_err(), "{answer:?}");
+        assert_eq!(requests.answered(Verb::Patch, 0), 1);
     }
 }

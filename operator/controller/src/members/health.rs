@@ -495,4 +495,20 @@ mod tests {
             "{message}"
         );
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_gets_older_until_the_member_says_something_useful() {
+        let case = Case::new();
+        let age = || case.member.health.unobserved(Some(&case.connection));
+        wait(3000).await;
+        assert_eq!(age(), Duration::from_secs(3), "it was never observed");
+        case.judge(Verdict::Answers);
+        assert_eq!(age(), Duration::ZERO);
+        wait(5000).await;
+        case.judge(Verdict::Refused("unauthorized".to_owned()));
+        case.silent();
+        assert_eq!(age(), Duration::from_secs(5));
+        case.connection.answered();
+        assert_eq!(age(), Duration::ZERO, "a watch tells as well as a probe");
+    }
 }
