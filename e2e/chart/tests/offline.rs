@@ -93,6 +93,7 @@ fn options_reach_the_pods() {
         "--envoy-stats-url=http://envoy.edge-system:8002/stats/prometheus",
         "--concurrent-moves=7",
         "--lease-seconds=20",
+        "--otlp-endpoint=http://collector.monitoring:4318",
         "--no-such-argument",
     ] {
         assert!(arguments.contains(argument), "{argument} in {arguments}");
@@ -214,6 +215,14 @@ fn bad_values_are_refused_by_name() {
         ("gateway.name=", "'/gateway/name'"),
         ("gateway.statsUrl=https://envoy", "'/gateway/statsUrl'"),
         ("listenAddress=everywhere", "'/listenAddress'"),
+        (
+            "traces.otlpEndpoint=https://collector",
+            "'/traces/otlpEndpoint'",
+        ),
+        (
+            "traces.otlpEndpoint=http://collector:4318/v1/traces",
+            "'/traces/otlpEndpoint'",
+        ),
         ("resources.limits.memory=lots", "'/resources/limits/memory'"),
         ("tolerations[0].efect=x", "'/tolerations/0'"),
         (
@@ -323,7 +332,8 @@ fn alerts_and_dashboard_look_at_metrics_that_exist() {
         let looked_at = metrics(&text);
         assert!(looked_at.len() > 5, "{file}: {looked_at:?}");
         for metric in looked_at {
-            let histogram = metric.strip_suffix("_bucket");
+            let parts = ["_bucket", "_sum", "_count"];
+            let histogram = parts.iter().find_map(|part| metric.strip_suffix(part));
             assert!(
                 exported.contains(histogram.unwrap_or(&metric)),
                 "{file} looks at {metric}, which docs/reference/metrics.md does not know"

@@ -26,13 +26,19 @@ pub struct Fleet {
     links: BTreeMap<&'static str, Link>,
     folder: TempDir,
     operator: Option<Child>,
-    port: u16,
+    arguments: Vec<String>,
+    pub port: u16,
 }
 
 impl Fleet {
     /// Members `one` of provider `east` and `two` of provider `west`, both in
     /// France; the operator runs.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, and the operator is told more.
+    pub fn start_with(arguments: &[&str]) -> Self {
         let hub = ControlPlane::start_temporary(&Options::default()).unwrap();
         let members: BTreeMap<_, _> = ["one", "two"]
             .map(|name| {
@@ -52,6 +58,7 @@ impl Fleet {
             links,
             folder: tempfile::tempdir().unwrap(),
             operator: None,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
             port: free_port(),
         };
         fleet.define();
@@ -147,6 +154,7 @@ impl Fleet {
                 "--identity",
                 "only",
             ])
+            .args(&self.arguments)
             .stderr(log)
             .spawn()
             .unwrap();
@@ -159,6 +167,19 @@ impl Fleet {
             operator.kill().unwrap();
             operator.wait().unwrap();
         }
+    }
+
+    /// Asks the operator to stop, waits until it has, and returns its exit code.
+    pub fn stop_operator(&mut self) -> Option<i32> {
+        let mut operator = self.operator.take().unwrap();
+        let id = nix::unistd::Pid::from_raw(i32::try_from(operator.id()).unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        operator.wait().unwrap().code()
+    }
+
+    /// Everything that the operator said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("operator.log")).unwrap_or_default()
     }
 
     /// What the operator counts.
@@ -236,8 +257,7 @@ impl Fleet {
             })
         };
         if let Err(error) = wait::until(what, PATIENCE, probe) {
-            let log = std::fs::read_to_string(self.folder.path().join("operator.log"))
-                .unwrap_or_default();
+            let log = self.log();
             let all = self.hub(&["get", "flambeau", "-A", "-o", "yaml"]);
             panic!("{error:#}\n{all}\n{log}");
         }
@@ -347,7 +367,8 @@ pub fn refuse(name: &str, providers: &[&str]) -> Value {
     })
 }
 
-fn free_port() -> u16 {
+/// A port of this machine that nobody listens on.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -364,7 +385,7 @@ fn server(member: &ControlPlane) -> SocketAddr {
 }
 
 /// One GET over loopback: status and body; nothing when nobody answers.
-fn get_over_http(port: u16, path: &str) -> Option<(u16, String)> {
+pub fn get_over_http(port: u16, path: &str) -> Option<(u16, String)> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;

@@ -13,6 +13,9 @@ mod leftovers;
 mod link;
 mod metrics;
 mod moves;
+mod page;
+mod prometheus;
+mod traces;
 mod windows;
 
 use fleet::{Fleet, application, condition, provider_facts, refuse};
