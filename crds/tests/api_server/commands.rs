@@ -12,10 +12,7 @@ use anyhow::{Context, Result, ensure};
 use flambeau_testbed::upstream::Tools;
 use libtest_mimic::Trial;
 
-use crate::{
-    cluster::{Cluster, SharedCluster},
-    trial,
-};
+use crate::cluster::{Cluster, SharedCluster};
 
 /// What only reads, and needs no more than an API server.
 const READING: [&str; 4] = ["get", "describe", "explain", "auth"];
@@ -29,8 +26,7 @@ const PLACEHOLDERS: [(&str, &str); 4] = [
 ];
 
 pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
-    vec![trial(
-        cluster,
+    vec![cluster.trial(
         "commands::what_the_documentation_asks_of_kubectl_is_understood",
         understood,
     )]

@@ -43,6 +43,7 @@ pub mod pki;
 pub mod prerequisites;
 pub mod process;
 pub mod progress;
+pub mod shared;
 pub mod state;
 pub mod testbed;
 pub mod upstream;

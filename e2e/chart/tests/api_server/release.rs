@@ -90,22 +90,14 @@ impl Hub {
             replicas,
         ])?;
         ensure!(replicas == "3", "the upgrade reached the Deployment");
-        self.kubectl(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ])?;
+        self.plane.await_definitions()?;
         self.kubectl(&["get", "freezes"])
             .context("the upgrade brought the kind")?;
         Ok(())
     }
 
     fn uninstalled(&self) -> Result<()> {
-        let file = tempfile::NamedTempFile::with_suffix(".json")?;
-        std::fs::write(file.path(), PROVIDER)?;
-        self.kubectl(&["apply", "-f", &file.path().display().to_string()])?;
+        self.plane.apply(&[serde_json::from_str(PROVIDER)?])?;
         let said = Helm::of(self.plane.kubeconfig())?.run(&[
             "uninstall",
             RELEASE,

@@ -8,10 +8,7 @@ use libtest_mimic::Trial;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{Cluster, GAMES, SharedCluster},
-    trial,
-};
+use crate::cluster::{Cluster, GAMES, SharedCluster};
 
 const VERBS: [&str; 8] = [
     "get",
@@ -93,21 +90,13 @@ pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
     let mut trials: Vec<Trial> = EXPECTED
         .iter()
         .map(|(user, expected)| {
-            trial(cluster, format!("roles::{user}"), move |cluster| {
+            cluster.trial(format!("roles::{user}"), move |cluster| {
                 exactly(cluster, user, expected)
             })
         })
         .collect();
-    trials.push(trial(
-        cluster,
-        "roles::nobody_writes_status_or_reads_secrets",
-        records,
-    ));
-    trials.push(trial(
-        cluster,
-        "roles::an_owner_is_bound_to_its_namespace",
-        bound,
-    ));
+    trials.push(cluster.trial("roles::nobody_writes_status_or_reads_secrets", records));
+    trials.push(cluster.trial("roles::an_owner_is_bound_to_its_namespace", bound));
     trials
 }
 

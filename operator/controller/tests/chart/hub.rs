@@ -97,19 +97,11 @@ impl Hub {
             "--create-namespace",
         ];
         helm.run(&install).unwrap();
-        self.kubectl(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ]);
+        self.plane.await_definitions().unwrap();
         self.kubectl(&["create", "namespace", GAMES]);
         let token = self.kubectl(&["create", "token", RELEASE, "--namespace", NAMESPACE]);
-        let mut kubeconfig: Value =
-            serde_yaml::from_str(&fs::read_to_string(self.plane.kubeconfig()).unwrap()).unwrap();
-        kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
-        fs::write(self.kubeconfig(), kubeconfig.to_string()).unwrap();
+        let kubeconfig = self.plane.kubeconfig_of(json!({"token": token.trim()}));
+        fs::write(self.kubeconfig(), kubeconfig.unwrap()).unwrap();
     }
 
     fn join(&self, cluster: &str, provider: &str, kubeconfig: &Path) {
@@ -194,9 +186,8 @@ impl Hub {
     }
 
     pub fn apply(&self, object: &Value) {
-        let file = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
-        fs::write(file.path(), object.to_string()).unwrap();
-        self.kubectl(&["apply", "-f", &file.path().display().to_string()]);
+        let objects = std::slice::from_ref(object);
+        self.plane.apply(objects).unwrap();
     }
 
     /// Everything that the operator asked for so far.

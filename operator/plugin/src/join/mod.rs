@@ -140,16 +140,17 @@ async fn membership(hub: &Side, options: &Join) -> anyhow::Result<Membership> {
     let system = ["kube-system", "kube-public", "kube-node-lease"];
     for namespace in &options.namespaces {
         ensure!(
-            !system.contains(&namespace.as_str()) && *namespace != options.member_namespace,
+            !system.contains(&namespace.as_str())
+                && *namespace != options.identity.member_namespace,
             "--namespace {namespace}: belongs to the system, and applications must not be there"
         );
     }
     Ok(Membership {
         name: options.name.clone(),
         hub: identity(hub).await?,
-        namespace: options.member_namespace.clone(),
-        service_account: options.service_account.clone(),
-        application_service_account: options.application_service_account.clone(),
+        namespace: options.identity.member_namespace.clone(),
+        service_account: options.identity.service_account.clone(),
+        application_service_account: options.identity.application_service_account.clone(),
         namespaces: sorted(&options.namespaces),
         kinds,
     })
@@ -168,7 +169,7 @@ fn member_cluster(options: &Join, membership: &Membership) -> anyhow::Result<Val
         "provider": options.provider,
         "residency": options.residency,
         "kubeconfigSecret": {
-            "namespace": options.secret_namespace,
+            "namespace": options.identity.secret_namespace,
             "name": credentials::secret_name(&options.name),
             "key": credentials::KEY,
         },
@@ -320,7 +321,8 @@ fn manifests(
     }
     if wanted != DryRun::Member {
         let kubeconfig = administrator.kubeconfig(&options.name, "TOKEN")?;
-        let mut secret = credentials::secret(&options.secret_namespace, membership, &kubeconfig);
+        let mut secret =
+            credentials::secret(&options.identity.secret_namespace, membership, &kubeconfig);
         if let Some(fields) = secret.as_object_mut() {
             fields.remove("data");
             fields.insert(
