@@ -100,6 +100,10 @@ fn refuse_cluster(cluster: &Cluster) -> Result<(), String> {
         return Err("proxy-url is not supported: remove it".into());
     }
     let server = cluster.server.as_deref().unwrap_or_default();
+    // It is told in messages, so no credential may stand in it.
+    if server.contains(['@', '?', '#']) {
+        return Err("server of the kubeconfig holds more than an address: remove user, password and query, and give a token".into());
+    }
     let https = server.parse::<http::Uri>().is_ok_and(|uri| {
         uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty())
     });
@@ -204,6 +208,19 @@ mod tests {
                 refusal(&format!("{SERVER}, {cluster}"), "token: abc").starts_with(field),
                 "{cluster}"
             );
+        }
+    }
+
+    #[test]
+    fn an_address_that_holds_a_credential_is_refused_without_repeating_it() {
+        for server in [
+            "https://sesame@192.0.2.1",
+            "https://a:sesame@192.0.2.1:6443",
+            "https://192.0.2.1/?token=sesame",
+        ] {
+            let message = refusal(&format!("server: '{server}'"), "token: abc");
+            assert!(message.starts_with("server of the kubeconfig"), "{message}");
+            assert!(!message.contains("sesame"), "{message}");
         }
     }
 

@@ -50,6 +50,22 @@ pub(super) fn not_yet(what: String, error: &RequestError) -> MemberError {
     }
 }
 
+/// What was not done with an object, and may be done later.
+pub(super) fn not_written(object: &DeclaredObject, error: &RequestError) -> MemberError {
+    MemberError::NotYet {
+        what: title(object),
+        message: told(&object.kind, error),
+    }
+}
+
+/// An error about an object of a kind, for people.
+pub(super) fn told(kind: &Kind, error: &RequestError) -> String {
+    match error {
+        RequestError::Api(api) => explanation(kind, api),
+        other => other.to_string(),
+    }
+}
+
 pub(super) fn refused(object: &DeclaredObject, message: String) -> Failure {
     Failure::Final(MemberError::Refused {
         object: title(object),
@@ -59,7 +75,7 @@ pub(super) fn refused(object: &DeclaredObject, message: String) -> Failure {
 
 pub(super) fn failure(object: &DeclaredObject, error: &RequestError) -> Failure {
     let RequestError::Api(api) = error else {
-        return Failure::Final(not_yet(title(object), error));
+        return Failure::Final(not_written(object, error));
     };
     if let Some((live, epoch)) = fencing::refusal(&api.message) {
         return Failure::Final(MemberError::Fenced {
@@ -79,8 +95,8 @@ pub(super) fn failure(object: &DeclaredObject, error: &RequestError) -> Failure 
         409 => Failure::Conflict,
         422 if replaced() => Failure::Conflict,
         // The credentials may be renewed, the Namespace may come back.
-        401 | 429 => Failure::Final(not_yet(title(object), error)),
-        403 if api.going() => Failure::Final(not_yet(title(object), error)),
+        401 | 429 => Failure::Final(not_written(object, error)),
+        403 if api.going() => Failure::Final(not_written(object, error)),
         code if code < 500 || misfit(&api.message) => {
             refused(object, explanation(&object.kind, api))
         }
@@ -105,7 +121,7 @@ fn misfit(message: &str) -> bool {
 
 /// What the API server said, for people: without its preamble, and for
 /// Secrets without anything that could hold a value.
-fn explanation(kind: &Kind, api: &ApiError) -> String {
+pub(super) fn explanation(kind: &Kind, api: &ApiError) -> String {
     if *kind.kind == *"Secret" {
         let fields: Vec<&str> = api
             .details
