@@ -3,7 +3,7 @@
 use flambeau_planner::model::{ApplicationKey, Kind, Name};
 use jiff::Timestamp;
 use serde_json::Value;
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// The objects of one application, made once per change of its specification.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Declared {
 }
 
 /// One object of an application.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct DeclaredObject {
     /// Its kind.
     pub kind: Kind,
@@ -44,6 +44,19 @@ pub struct DeclaredTraffic {
     pub service: Name,
     /// Port of the Service.
     pub port: u16,
+}
+
+/// Without the manifest, which may be a Secret: nobody has to think of that
+/// before an object is printed, nor does a panic.
+impl fmt::Debug for DeclaredObject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("DeclaredObject")
+            .field("kind", &self.kind)
+            .field("name", &self.name)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Replicas of a workload that says nothing of them
@@ -137,6 +150,16 @@ mod tests {
             objects: objects.collect(),
             traffic: None,
         }
+    }
+
+    #[test]
+    fn what_is_printed_of_a_secret_is_not_its_value() {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"key": "sesame"}});
+        let printed = format!("{:?}", declared(&[secret]));
+        assert!(
+            printed.contains("Secret") && !printed.contains("sesame"),
+            "{printed}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! refused with the field and the remedy. No value of the kubeconfig stands in
 //! a message: it is a credential.
 
+use super::token;
 use kube::config::{AuthInfo, Cluster, Config, Kubeconfig};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -35,6 +36,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Access, String> {
     let (cluster, user) = selected(&kubeconfig)?;
     refuse_cluster(&cluster)?;
     refuse_user(&user)?;
+    refuse_token(bytes)?;
     let server = cluster.server.clone().unwrap_or_default();
     let mut hasher = DefaultHasher::new();
     (
@@ -143,6 +145,16 @@ fn refuse_user(user: &AuthInfo) -> Result<(), String> {
     }
 }
 
+/// Refuses what fits into no request: often, the line break at the end of a
+/// file.
+fn refuse_token(kubeconfig: &[u8]) -> Result<(), String> {
+    let fits = |token: String| token.bytes().all(|byte| byte.is_ascii_graphic());
+    if token::text(kubeconfig).is_none_or(fits) {
+        return Ok(());
+    }
+    Err("token of the kubeconfig holds a blank, a line break or a letter that no token has: store it without".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +232,15 @@ mod tests {
         ] {
             let message = refusal(&format!("server: '{server}'"), "token: abc");
             assert!(message.starts_with("server of the kubeconfig"), "{message}");
+            assert!(!message.contains("sesame"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_fits_into_no_request_is_refused_without_repeating_it() {
+        for token in ["sesame\\n", "open sesame", "sésame", "sesame\\0"] {
+            let message = refusal(SERVER, &format!("token: \"{token}\""));
+            assert!(message.starts_with("token of the kubeconfig"), "{message}");
             assert!(!message.contains("sesame"), "{message}");
         }
     }

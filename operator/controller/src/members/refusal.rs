@@ -123,11 +123,15 @@ fn misfit(message: &str) -> bool {
 /// Secrets without anything that could hold a value.
 pub(super) fn explanation(kind: &Kind, api: &ApiError) -> String {
     if *kind.kind == *"Secret" {
+        if let Some(policy) = policy(&api.message) {
+            return format!("refused by {policy} (values are not shown)");
+        }
         let fields: Vec<&str> = api
             .details
             .causes
             .iter()
             .map(|cause| cause.field.as_str())
+            .filter(|field| !field.is_empty())
             .collect();
         return match (fields.as_slice(), misfit(&api.message)) {
             ([], true) => "does not fit the schema of a Secret: data must be base64, stringData text (values are not shown)".to_owned(),
@@ -141,6 +145,25 @@ pub(super) fn explanation(kind: &Kind, api: &ApiError) -> String {
         Some((preamble, rest)) if misfit(preamble) => rest.to_owned(),
         _ => message,
     }
+}
+
+/// The admission policy or webhook that refused an object, by its name, which
+/// says to whom to turn.
+fn policy(message: &str) -> Option<String> {
+    [
+        (
+            "ValidatingAdmissionPolicy '",
+            '\'',
+            "ValidatingAdmissionPolicy",
+        ),
+        ("admission webhook \"", '"', "admission webhook"),
+    ]
+    .iter()
+    .find_map(|(before, after, what)| {
+        let (_, rest) = message.split_once(before)?;
+        let (name, _) = rest.split_once(*after)?;
+        Some(format!("{what} {name}"))
+    })
 }
 
 #[cfg(test)]
@@ -201,6 +224,24 @@ mod tests {
             api(400, json!({"message": "sesame"})),
         ] {
             let text = explanation(&kind("Secret"), &error);
+            assert!(!text.contains("sesame"), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_refuses_a_secret_is_named() {
+        for (message, says) in [
+            (
+                "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'no-secrets' with binding 'b' denied request: sesame",
+                "refused by ValidatingAdmissionPolicy no-secrets ",
+            ),
+            (
+                "admission webhook \"guard.example.org\" denied the request: sesame",
+                "refused by admission webhook guard.example.org ",
+            ),
+        ] {
+            let text = explanation(&kind("Secret"), &api(403, json!({"message": message})));
+            assert!(text.starts_with(says), "{text}");
             assert!(!text.contains("sesame"), "{text}");
         }
     }

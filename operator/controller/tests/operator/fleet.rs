@@ -27,12 +27,18 @@ pub struct Fleet {
     folder: TempDir,
     operator: Option<Child>,
     port: u16,
+    level: &'static str,
 }
 
 impl Fleet {
     /// Members `one` of provider `east` and `two` of provider `west`, both in
     /// France; the operator runs.
     pub fn start() -> Self {
+        Self::start_saying("info")
+    }
+
+    /// The same, with an operator that logs at this level.
+    pub fn start_saying(level: &'static str) -> Self {
         let hub = ControlPlane::start_temporary(&Options::default()).unwrap();
         let members: BTreeMap<_, _> = ["one", "two"]
             .map(|name| {
@@ -53,6 +59,7 @@ impl Fleet {
             folder: tempfile::tempdir().unwrap(),
             operator: None,
             port: free_port(),
+            level,
         };
         fleet.define();
         for (cluster, provider) in [("one", "east"), ("two", "west")] {
@@ -90,13 +97,7 @@ impl Fleet {
     pub fn define(&self) {
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/generated");
         self.hub(&["apply", "-f", &crds.display().to_string()]);
-        self.hub(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ]);
+        self.hub.await_definitions().unwrap();
     }
 
     /// Cuts the link between the operator and a member.
@@ -147,6 +148,8 @@ impl Fleet {
                 "--identity",
                 "only",
             ])
+            .env("RUST_LOG", self.level)
+            .env("RUST_BACKTRACE", "full")
             .stderr(log)
             .spawn()
             .unwrap();
@@ -159,6 +162,12 @@ impl Fleet {
             operator.kill().unwrap();
             operator.wait().unwrap();
         }
+    }
+
+    /// Everything that the operator logged so far.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.folder.path().join("operator.log")).unwrap();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// What the operator counts.
@@ -218,9 +227,7 @@ impl Fleet {
     }
 
     pub fn apply(&self, object: &Value) {
-        let file = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
-        std::fs::write(file.path(), object.to_string()).unwrap();
-        self.hub(&["apply", "-f", &file.path().display().to_string()]);
+        self.hub.apply(std::slice::from_ref(object)).unwrap();
     }
 
     pub fn get(&self, what: &str) -> Value {
@@ -236,8 +243,10 @@ impl Fleet {
             })
         };
         if let Err(error) = wait::until(what, PATIENCE, probe) {
-            let log = std::fs::read_to_string(self.folder.path().join("operator.log"))
-                .unwrap_or_default();
+            let log = match self.level {
+                "trace" => "too much is logged".to_owned(),
+                _ => self.log(),
+            };
             let all = self.hub(&["get", "flambeau", "-A", "-o", "yaml"]);
             panic!("{error:#}\n{all}\n{log}");
         }
