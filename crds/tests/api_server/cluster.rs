@@ -90,7 +90,8 @@ impl Cluster {
         Ok(())
     }
 
-    fn manifest(&self, object: &Value) -> Result<String> {
+    /// A file with this object.
+    pub fn manifest(&self, object: &Value) -> Result<String> {
         self.plane.manifests(std::slice::from_ref(object))
     }
 }

@@ -31,6 +31,7 @@ pub mod cgroup;
 pub mod cluster;
 pub mod command;
 pub mod control_plane;
+pub mod documentation;
 pub mod edge;
 pub mod helm;
 pub mod images;

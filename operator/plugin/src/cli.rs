@@ -434,10 +434,31 @@ pub struct Complete {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use flambeau_testbed::documentation::{self, Class};
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_documentation_asks_is_understood() {
+        let (mut asked, mut wrong) = (0, Vec::new());
+        for command in documentation::commands().unwrap() {
+            if command.class() != Some(Class::Plugin) {
+                continue;
+            }
+            asked += 1;
+            let words = command.words();
+            let line = ["kubectl-flambeau".to_owned()]
+                .into_iter()
+                .chain(words.into_iter().skip(2));
+            if let Err(error) = Cli::try_parse_from(line) {
+                wrong.push(format!("{}: {}\n{error}", command.place, command.text));
+            }
+        }
+        assert!(asked > 20, "only {asked} commands were found");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]

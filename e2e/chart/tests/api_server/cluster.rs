@@ -19,10 +19,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const GAMES: &str = "games";
 
 /// Who may do what in the tests: user, role, and the namespace that the role is bound in.
-const BINDINGS: [(&str, &str, Option<&str>); 5] = [
+const BINDINGS: [(&str, &str, Option<&str>); 6] = [
     ("spectator", "view", Some(GAMES)),
     ("owner", "edit", Some(GAMES)),
     ("everybody", "flambeau-view", None),
+    ("passer-by", "flambeau-view-fleet", None),
     ("sre", "flambeau-sre", None),
     ("compliance", "flambeau-compliance", None),
 ];

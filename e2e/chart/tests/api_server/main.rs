@@ -16,7 +16,7 @@ use libtest_mimic::Arguments;
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
     let cluster = SharedCluster::new(Cluster::start);
-    let mut trials = vec![release::trial()];
+    let mut trials = vec![release::trial(), release::documented()];
     trials.extend(pods::trials(&cluster));
     trials.extend(roles::trials(&cluster));
     trials.extend(admission::trials(&cluster));

@@ -38,11 +38,19 @@ const LOOKS: &str = "get list watch";
 /// A user, and the verbs that it may use on kinds; none on the others.
 type Expected = (&'static str, &'static [(&'static str, &'static str)]);
 
-const EXPECTED: [Expected; 5] = [
-    // A role that is bound in a namespace says nothing of what has none.
+const EXPECTED: [Expected; 6] = [
+    // A role that is bound in a namespace says nothing of what has none; nor does `view` show Secrets.
+    ("spectator", &[("migrations", LOOKS)]),
     (
-        "spectator",
-        &[("gamesapplications", LOOKS), ("migrations", LOOKS)],
+        "passer-by",
+        &[
+            ("cloudproviders", LOOKS),
+            ("evacuations", LOOKS),
+            ("freezes", LOOKS),
+            ("memberclusters", LOOKS),
+            ("migrations", LOOKS),
+            ("sovereigntypolicies", LOOKS),
+        ],
     ),
     (
         "owner",
