@@ -1,7 +1,10 @@
 //! A hub with the chart installed, and the operator as a process with the token of the chart's ServiceAccount.
 
 use crate::audit::{self, Use};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use flambeau_chart::rendered::{NAMESPACE, RELEASE};
 use flambeau_operator::members::rights::RENEWED_LABEL;
 use flambeau_testbed::{
@@ -123,8 +126,24 @@ impl Hub {
         }));
     }
 
+    /// Everything that the operator logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("operator.log")).unwrap()
+    }
+
+    /// The token of a member as it is stored now.
+    pub fn token(&self, cluster: &str) -> String {
+        let secret = format!("secret/member-{cluster}");
+        let data = "jsonpath={.data.kubeconfig}";
+        let kubeconfig = self.kubectl(&["get", &secret, "--namespace", NAMESPACE, "-o", data]);
+        let kubeconfig = STANDARD.decode(kubeconfig).unwrap();
+        let kubeconfig: Value = serde_yaml::from_slice(&kubeconfig).unwrap();
+        let token = kubeconfig["users"][0]["user"]["token"].as_str();
+        token.unwrap().to_owned()
+    }
+
     /// The operator's own kubeconfig.
-    fn kubeconfig(&self) -> PathBuf {
+    pub fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("operator.kubeconfig")
     }
 
@@ -136,6 +155,7 @@ impl Hub {
             .arg(self.kubeconfig())
             .arg("--listen=127.0.0.1:0")
             .arg(format!("--leader-election-namespace={NAMESPACE}"))
+            .env("RUST_LOG", "debug,flambeau_operator=trace")
             .stderr(log)
             .spawn()
             .unwrap();

@@ -27,6 +27,12 @@ use std::{collections::BTreeSet, fmt::Write, process::ExitCode};
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
+/// What is said where no namespaces are named: RBAC has no way to leave some
+/// out.
+const EVERYWHERE: &str = "\
+no --namespace: whoever steals this credential reads the kinds of applications in every namespace, and may let them \
+into any, kube-system included; name the namespaces to take that back";
+
 /// `join`.
 ///
 /// # Errors
@@ -93,6 +99,9 @@ fn told(accepted: &Accepted, options: &Join) -> Vec<Line> {
         options.name
     );
     lines.push(next.into());
+    if options.namespaces.is_empty() {
+        lines.push(Line::new(Tone::Bad, EVERYWHERE.to_owned()));
+    }
     lines
 }
 

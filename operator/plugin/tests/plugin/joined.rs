@@ -228,7 +228,13 @@ fn wider_and_narrower(hub: &Hub) -> Result<()> {
     let narrower = hub.expect_anywhere(0, &joining("--namespace games")?)?;
     ensure!(rows(&narrower.out, "deleted") == 5, "{}", narrower.out);
     ensure!(!may(FLAMBEAU, "list services -n staff")?);
+    ensure!(!narrower.out.contains("no --namespace"), "{}", narrower.out);
     let wider = hub.expect_anywhere(0, &joining("")?)?;
+    ensure!(
+        wider.out.contains("no --namespace: whoever steals"),
+        "{}",
+        wider.out
+    );
     ensure!(
         wider.out.contains("ClusterRole flambeau-applications"),
         "{}",
