@@ -148,7 +148,7 @@ fn no_role_has_a_wildcard() {
             role["rules"].as_array().unwrap().len()
         );
     }
-    assert_eq!(roles.len(), 6);
+    assert_eq!(roles.len(), 7);
     // Secrets in one namespace, and nowhere else.
     for role in roles {
         let secrets = rights::of(role)
@@ -162,6 +162,30 @@ fn no_role_has_a_wildcard() {
             name(role)
         );
     }
+}
+
+/// Kubernetes' role `view` shows no Secret, and applications hold some.
+#[test]
+fn whoever_may_view_sees_applications_only_where_that_is_wanted() {
+    let seen = |settings: &[&str]| -> BTreeSet<String> {
+        let label = "rbac.authorization.k8s.io/aggregate-to-view";
+        let objects = rendered::objects(settings).unwrap();
+        let roles = objects
+            .iter()
+            .filter(|object| object["metadata"]["labels"][label] == "true");
+        roles
+            .flat_map(rights::of)
+            .map(|right| right.resource)
+            .collect()
+    };
+    assert!(!seen(&[]).contains("gamesapplications"));
+    assert!(seen(&[]).contains("migrations"));
+    assert!(seen(&["--set=roles.viewApplications=true"]).contains("gamesapplications"));
+    let nothing = seen(&[
+        "--set=roles.aggregate=false",
+        "--set=roles.viewApplications=true",
+    ]);
+    assert!(nothing.is_empty(), "{nothing:?}");
 }
 
 #[test]

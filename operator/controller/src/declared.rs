@@ -55,6 +55,19 @@ pub struct DeclaredTraffic {
     pub port: u16,
 }
 
+/// Without the manifest, which may be a Secret: nobody has to think of that
+/// before an object is printed, nor does a panic.
+impl fmt::Debug for DeclaredObject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("DeclaredObject")
+            .field("kind", &self.kind)
+            .field("name", &self.name)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Replicas of a workload that says nothing of them
 /// (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/deployment-v1/#DeploymentSpec>).
 const DEFAULT_REPLICAS: u64 = 1;
@@ -145,19 +158,6 @@ impl DeclaredObject {
     }
 }
 
-/// Without the manifest, which may be a Secret: nobody has to think of that
-/// before an object is printed, nor does a panic.
-impl fmt::Debug for DeclaredObject {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("DeclaredObject")
-            .field("kind", &self.kind)
-            .field("name", &self.name)
-            .field("digest", &self.digest)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Port {
     fn of(declared: &Value) -> Option<Self> {
         let name = declared.get("name").and_then(Value::as_str);
@@ -191,6 +191,16 @@ mod tests {
             objects: objects.collect(),
             traffic: None,
         }
+    }
+
+    #[test]
+    fn what_is_printed_of_a_secret_is_not_its_value() {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"key": "sesame"}});
+        let printed = format!("{:?}", declared(&[secret]));
+        assert!(
+            printed.contains("Secret") && !printed.contains("sesame"),
+            "{printed}"
+        );
     }
 
     #[test]

@@ -224,11 +224,24 @@ async fn asked_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
+/// The client of the hub writes out whole answers that it cannot read: Secrets
+/// and applications among them. So it says nothing, whatever RUST_LOG asks for;
+/// what went wrong is told by whoever asked.
+const QUIET: &str = "kube_client::client=off";
+
+/// A filter that lets nothing pass which could hold a Secret.
+fn discreet(filter: EnvFilter) -> EnvFilter {
+    QUIET
+        .parse()
+        .into_iter()
+        .fold(filter, EnvFilter::add_directive)
+}
+
 fn log(json: bool) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client=warn"));
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(discreet(filter))
         .with_writer(std::io::stderr);
     if json {
         subscriber.json().init()
@@ -253,5 +266,49 @@ pub(crate) async fn config(kubeconfig: Option<PathBuf>) -> anyhow::Result<Config
         None => Config::infer()
             .await
             .context("no kubeconfig is given and this is not a pod: use --kubeconfig"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn answers_that_cannot_be_read_are_not_logged_whatever_is_asked_for() {
+        for asked in [
+            "trace",
+            "kube_client=trace",
+            "kube_client::client=trace,info",
+        ] {
+            let written = Written::default();
+            let writer = written.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(discreet(EnvFilter::new(asked)))
+                .with_writer(move || writer.clone())
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(target: "kube_client::client", "sesame");
+                tracing::error!("the hub cannot be asked");
+            });
+            let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert!(!written.contains("sesame"), "{asked}: {written}");
+        }
     }
 }

@@ -15,7 +15,8 @@ use super::{
     metrics::Verb,
     observe::{self, How, Write},
     order,
-    refusal::{Failure, failure, not_yet, refused, title},
+    refusal::{Failure, failure, not_written, refused, title},
+    secrets,
     seen::{self, Judgement, Seen},
 };
 use crate::declared::{Declared, DeclaredObject};
@@ -43,6 +44,7 @@ pub(super) async fn apply(
         epoch,
     };
     let result = job.lead().await;
+    let result = result.map_err(|error| secrets::without_values(error, declared));
     match &result {
         Ok(corrected) => turn.done(*corrected, &member.shared.dirty),
         // The watch that is missing asks for a plan when it is there.
@@ -288,7 +290,7 @@ impl Job<'_> {
         };
         answer
             .and_then(|answer| answer.json())
-            .map_err(|error| not_yet(title(object), &error))
+            .map_err(|error| not_written(object, &error))
     }
 
     /// Writes an object; where the application may not yet write in its
@@ -374,7 +376,7 @@ impl Job<'_> {
     fn accept(&self, object: &DeclaredObject, answer: &Answer) -> Result<(), Failure> {
         let live: Live = answer
             .json()
-            .map_err(|error| Failure::Final(not_yet(title(object), &error)))?;
+            .map_err(|error| Failure::Final(not_written(object, &error)))?;
         let mut seen = Seen::of(&object.kind, &live, Some(self.declared));
         if let Judgement::Differs(shape) = seen.judgement {
             tracing::info!(cluster = %self.member.name, application = %self.declared.key, kind = %object.kind.kind,

@@ -80,6 +80,20 @@ impl Plane {
         self.control_plane.kubectl(&arguments).unwrap()
     }
 
+    /// Runs kubectl, which may fail.
+    pub fn try_run(&self, arguments: &[&str]) -> Result<String, String> {
+        let answer = self.control_plane.kubectl(arguments);
+        answer.map_err(|error| format!("{error:#}"))
+    }
+
+    /// A kubeconfig of nobody, for whoever brings a token.
+    pub fn kubeconfig_without_user(&self) -> String {
+        let file = self.folder.path().join("nobody.kubeconfig");
+        let nobody = self.control_plane.kubeconfig_of(json!({})).unwrap();
+        std::fs::write(&file, nobody).unwrap();
+        file.display().to_string()
+    }
+
     /// Runs `kubectl get`.
     pub fn get(&self, arguments: &str) -> String {
         self.run(&format!("get {arguments}"))

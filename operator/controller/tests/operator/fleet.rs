@@ -28,17 +28,27 @@ pub struct Fleet {
     operator: Option<Child>,
     arguments: Vec<String>,
     pub port: u16,
+    level: &'static str,
 }
 
 impl Fleet {
     /// Members `one` of provider `east` and `two` of provider `west`, both in
     /// France; the operator runs.
     pub fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_as(&[], "info")
     }
 
     /// The same, and the operator is told more.
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_as(arguments, "info")
+    }
+
+    /// The same, with an operator that logs at this level.
+    pub fn start_saying(level: &'static str) -> Self {
+        Self::start_as(&[], level)
+    }
+
+    fn start_as(arguments: &[&str], level: &'static str) -> Self {
         let hub = ControlPlane::start_temporary(&Options::default()).unwrap();
         let members: BTreeMap<_, _> = ["one", "two"]
             .map(|name| {
@@ -60,6 +70,7 @@ impl Fleet {
             operator: None,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             port: free_port(),
+            level,
         };
         fleet.define();
         for (cluster, provider) in [("one", "east"), ("two", "west")] {
@@ -97,13 +108,7 @@ impl Fleet {
     pub fn define(&self) {
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/generated");
         self.hub(&["apply", "-f", &crds.display().to_string()]);
-        self.hub(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ]);
+        self.hub.await_definitions().unwrap();
     }
 
     /// Cuts the link between the operator and a member.
@@ -155,6 +160,8 @@ impl Fleet {
                 "only",
             ])
             .args(&self.arguments)
+            .env("RUST_LOG", self.level)
+            .env("RUST_BACKTRACE", "full")
             .stderr(log)
             .spawn()
             .unwrap();
@@ -177,9 +184,10 @@ impl Fleet {
         operator.wait().unwrap().code()
     }
 
-    /// Everything that the operator said so far.
+    /// Everything that the operator logged so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("operator.log")).unwrap_or_default()
+        let log = std::fs::read(self.folder.path().join("operator.log")).unwrap();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// What the operator counts.
@@ -239,9 +247,7 @@ impl Fleet {
     }
 
     pub fn apply(&self, object: &Value) {
-        let file = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
-        std::fs::write(file.path(), object.to_string()).unwrap();
-        self.hub(&["apply", "-f", &file.path().display().to_string()]);
+        self.hub.apply(std::slice::from_ref(object)).unwrap();
     }
 
     pub fn get(&self, what: &str) -> Value {
@@ -257,7 +263,10 @@ impl Fleet {
             })
         };
         if let Err(error) = wait::until(what, PATIENCE, probe) {
-            let log = self.log();
+            let log = match self.level {
+                "trace" => "too much is logged".to_owned(),
+                _ => self.log(),
+            };
             let all = self.hub(&["get", "flambeau", "-A", "-o", "yaml"]);
             panic!("{error:#}\n{all}\n{log}");
         }

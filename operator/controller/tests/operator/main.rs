@@ -6,6 +6,8 @@
     reason = "a test ends with what goes wrong"
 )]
 
+mod bad_input;
+mod canary;
 mod failover;
 mod fleet;
 mod joined;
