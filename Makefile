@@ -7,14 +7,20 @@ SHELL := /bin/bash
 .PHONY: help demo up down prerequisites upstream games operator plugin testbed test-testbed test-scenarios
 
 TESTBED := target/debug/testbed
-# Static, so that a program runs anywhere, and is an image by itself; a target folder of its own keeps the flag away
-# from the rest.
-STATIC_TARGET := x86_64-unknown-linux-gnu
-
-# Paths of this machine do not get into the operator's image: the same sources give the same bytes in any folder.
 BUILT := $(or $(CARGO_TARGET_DIR),target)
+
+# What ships is static, so that a program runs anywhere, and is an image by itself. Paths of this machine do not get into
+# it: the same sources give the same bytes in any folder. A target folder of its own keeps the flags away from the rest;
+# they are the same for all, so that they share what they depend on.
+STATIC_TARGET := x86_64-unknown-linux-gnu
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
 REMAPPED := $(CURDIR)=/flambeau $(CARGO_FOLDER)=/cargo $(abspath $(BUILT))=/target
+define build-static
+rustflags="-C target-feature=+crt-static $(REMAPPED:%=--remap-path-prefix=%)"; \
+  rustflags+=" --remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rust"; \
+  RUSTFLAGS="$$rustflags" CFLAGS="$(REMAPPED:%=-ffile-prefix-map=%)" \
+  cargo build --release --locked --target $(STATIC_TARGET)
+endef
 IMAGE ?= flambeau.dev/operator:dev
 # Whichever is there and answers. STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot lets buildah work where it may not mount.
 ENGINE ?= $(firstword $(foreach engine,docker podman buildah,$(shell $(engine) info > /dev/null 2>&1 && echo $(engine))))
@@ -74,12 +80,10 @@ test-scenarios: upstream games operator ## Try what goes wrong in the world, onc
 testbed:
 	@cargo build $(if $(wildcard $(TESTBED)),--quiet) --package flambeau-testbed
 
-operator: ## Build the operator and kubectl-flambeau
-	@cargo build --release --package flambeau-operator --package kubectl-flambeau
+operator: image-program plugin ## Build the operator and kubectl-flambeau
 
 plugin: ## Build kubectl-flambeau, one static program: put it on the PATH, and kubectl finds it
-	@RUSTFLAGS="-C target-feature=+crt-static" \
-	  cargo build --release --package kubectl-flambeau --target $(STATIC_TARGET)
+	@$(build-static) --package kubectl-flambeau
 	@echo "target/$(STATIC_TARGET)/release/kubectl-flambeau"
 
 image: image-program ## Build the operator's image (IMAGE=name:tag, ENGINE=docker, podman or buildah)
@@ -88,10 +92,7 @@ image: image-program ## Build the operator's image (IMAGE=name:tag, ENGINE=docke
 	@echo "$(IMAGE), built by $(ENGINE)"
 
 image-program:
-	@rustflags="-C target-feature=+crt-static $(REMAPPED:%=--remap-path-prefix=%)"; \
-	  rustflags+=" --remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rust"; \
-	  RUSTFLAGS="$$rustflags" CFLAGS="$(REMAPPED:%=-ffile-prefix-map=%)" \
-	  cargo build --release --locked --package flambeau-operator --target $(STATIC_TARGET)
+	@$(build-static) --package flambeau-operator
 	@rm -rf $(BUILT)/image && mkdir -p $(BUILT)/image
 	@install -m 0755 $(BUILT)/$(STATIC_TARGET)/release/flambeau-operator $(BUILT)/image/
 	@touch --date=@0 $(BUILT)/image/flambeau-operator
@@ -110,5 +111,4 @@ sbom: ## Write what is built into the operator, as CycloneDX (target/sbom)
 	@.ci/sbom
 
 games:
-	@RUSTFLAGS="-C target-feature=+crt-static" \
-	  cargo build --release --package flambeau-games --target $(STATIC_TARGET)
+	@$(build-static) --package flambeau-games

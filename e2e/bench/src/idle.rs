@@ -11,6 +11,7 @@ use crate::objects::{self, MEMBERS, NAMESPACE, PLAIN};
 use crate::operator::Operator;
 use crate::progress;
 use crate::report::{Goal, Report, percentile, percentiles};
+use crate::rest;
 use crate::writes::Writes;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,6 +81,7 @@ pub async fn measure(report: &mut Report, count: usize) -> Result<()> {
     let mut operator = Operator::start(&fleet.kubeconfig(), &fleet.folder, "operator").await?;
     operator.ready(PATIENCE).await?;
     settle(&fleet).await?;
+    rest::measure(report, &mut operator, "without applications").await?;
     progress!("idle placement: {count} applications, one after the other");
     let (hub_before, member_before) = (fleet.hub_writes().await?, fleet.member_writes().await?);
     let (times, parts, mut changes) = place(&fleet, count).await?;

@@ -13,6 +13,7 @@ mod objects;
 mod operator;
 mod planning;
 mod report;
+mod rest;
 mod writes;
 
 use std::process::ExitCode;

@@ -15,13 +15,12 @@ use crate::objects::{self, MEMBERS, NAMESPACE, PLAIN};
 use crate::operator::{Operator, Usage};
 use crate::progress;
 use crate::report::{Goal, Report, percentiles};
+use crate::rest;
 use crate::writes::Writes;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The operator has nothing more to do when the hub saw no change for this long.
 const SETTLED: Duration = Duration::from_secs(2);
-/// How long a restarted operator is watched for writes that it should not do.
-const WATCHED: Duration = Duration::from_secs(5);
 
 /// What is asked of a run.
 pub struct Goals {
@@ -239,7 +238,7 @@ async fn again(report: &mut Report, fleet: &Fleet, count: usize) -> Result<()> {
     let answered = operator.ready(PATIENCE).await? - operator.started;
     let known = operator.applications_ready(count, PATIENCE).await? - operator.started;
     let usage = operator.usage()?;
-    tokio::time::sleep(WATCHED).await;
+    rest::measure(report, &mut operator, &format!("with {count} applications")).await?;
     let later = operator.usage()?;
     let hub = fleet.hub_writes().await?.since(&hub_before);
     let members = fleet.member_writes().await?.since(&member_before);

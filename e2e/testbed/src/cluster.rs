@@ -47,7 +47,6 @@ pub struct Cluster {
     spec: ControlPlaneSpec,
     tools: Tools,
     group: Group,
-    has_node: bool,
 }
 
 impl Cluster {
@@ -57,7 +56,6 @@ impl Cluster {
         folder: &Path,
         addresses: Addresses,
         fsync: bool,
-        has_node: bool,
     ) -> Result<Self> {
         let (number, folder) = (network::number(name)?, folder.join(name));
         let spec = ControlPlaneSpec {
@@ -78,7 +76,6 @@ impl Cluster {
             spec,
             tools: Tools::built()?,
             group: Hierarchies::mounted()?.group(&format!("{ROOT}/{name}"))?,
-            has_node,
         })
     }
 
@@ -112,10 +109,10 @@ impl Cluster {
         self.addresses.pods(self.number)
     }
 
-    /// The cluster's node, if it has one.
+    /// The cluster's node.
     #[must_use]
-    pub fn node(&self) -> Option<Node<'_>> {
-        self.has_node.then(|| Node::of(self))
+    pub fn node(&self) -> Node<'_> {
+        Node::of(self)
     }
 
     /// A small client for reads and waits.
@@ -228,9 +225,9 @@ impl Cluster {
     /// Brings a killed node back and waits until the API server calls it ready.
     ///
     /// # Errors
-    /// When the cluster has none, or a process of it ends.
+    /// When a process of it ends.
     pub fn restart_node(&self, images: &[Image]) -> Result<()> {
-        let node = self.node().context("the cluster has no node")?;
+        let node = self.node();
         self.kill_node()?;
         node.start_runtime(images)?;
         node.start_kubelet()?;
@@ -301,31 +298,39 @@ impl Cluster {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("create {}", self.folder.display()))?;
         let authority = self.spec.prepare()?;
-        self.node().map_or(Ok(()), |node| node.prepare(&authority))
+        self.node().prepare(&authority)
     }
 
-    /// Starts all components of a prepared cluster and waits until its API is ready, and its node if it has one.
+    /// Starts all components of a prepared cluster and waits until its API and its node are ready.
     pub(crate) fn start(&self, images: &[Image], progress: Progress) -> Result<()> {
-        self.start_parts(images, progress)
-            .with_context(|| format!("cluster {}", self.name))
+        self.start_control_plane(images, progress)?;
+        self.start_node(progress)
     }
 
-    fn start_parts(&self, images: &[Image], progress: Progress) -> Result<()> {
-        let kubernetes = self.kubernetes();
-        self.run(&self.spec.etcd(kubernetes), Mounts::Shared)?;
-        self.run(&self.spec.apiserver(kubernetes), Mounts::Shared)?;
-        if let Some(node) = self.node() {
-            node.start_runtime(images)?;
+    /// Starts the control plane, and the node's container runtime beside it, and waits until the API is ready.
+    pub(crate) fn start_control_plane(&self, images: &[Image], progress: Progress) -> Result<()> {
+        let (kubernetes, context) = (self.kubernetes(), || format!("cluster {}", self.name));
+        for component in [self.spec.etcd(kubernetes), self.spec.apiserver(kubernetes)] {
+            self.run(&component, Mounts::Shared).with_context(context)?;
         }
-        self.await_api()?;
+        self.node().start_runtime(images).with_context(context)?;
+        self.await_api().with_context(context)?;
         progress.say(&self.name, "API server ready");
-        self.run(&self.spec.controller_manager(kubernetes), Mounts::Shared)?;
-        self.run(&self.spec.scheduler(kubernetes), Mounts::Shared)?;
-        if let Some(node) = self.node() {
-            node.start_kubelet()?;
-            node.await_ready()?;
-            progress.say(&self.name, &format!("node {} ready", node.name()));
+        for component in [
+            self.spec.controller_manager(kubernetes),
+            self.spec.scheduler(kubernetes),
+        ] {
+            self.run(&component, Mounts::Shared).with_context(context)?;
         }
+        Ok(())
+    }
+
+    /// Starts the rest of the node, and waits until it is ready.
+    pub(crate) fn start_node(&self, progress: Progress) -> Result<()> {
+        let (node, context) = (self.node(), || format!("cluster {}", self.name));
+        node.start_kubelet().with_context(context)?;
+        node.await_ready().with_context(context)?;
+        progress.say(&self.name, &format!("node {} ready", node.name()));
         Ok(())
     }
 

@@ -39,12 +39,11 @@ pub fn stats_url(hub: Ipv4Addr) -> String {
     format!("http://{hub}:{STATS_PORT}/stats/prometheus")
 }
 
-/// Installs the edge's kinds and its Gateway on a hub whose API is ready, starts Contour and Envoy, and waits until
-/// the Gateway is programmed and Envoy answers.
+/// Installs the edge's kinds and its Gateway on a hub whose API is ready.
 ///
 /// # Errors
-/// When an object is refused, a process ends, or the time is over.
-pub fn start(hub: &Cluster, progress: Progress) -> Result<()> {
+/// When an object is refused.
+pub fn install(hub: &Cluster, progress: Progress) -> Result<()> {
     let crds = hub.tools().contour_crds.display().to_string();
     hub.kubectl(&[
         "apply",
@@ -62,8 +61,14 @@ pub fn start(hub: &Cluster, progress: Progress) -> Result<()> {
     ])?;
     hub.apply(include_str!("../manifests/edge.yaml"))?;
     progress.say("edge", "kinds and Gateway installed");
-    start_processes(hub)?;
+    Ok(())
+}
 
+/// Waits until the Gateway is programmed and Envoy answers.
+///
+/// # Errors
+/// When a process ends, or the time is over.
+pub fn await_ready(hub: &Cluster, progress: Progress) -> Result<()> {
     let (client, address) = (hub.client()?, hub.control_plane().address);
     let healthy = || {
         ["contour", "envoy"]

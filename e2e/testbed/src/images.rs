@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::command::run;
+use crate::operator;
 use crate::paths;
 
 /// The image of the example applications.
@@ -17,8 +18,8 @@ pub const GAMES: &str = "games.flambeau.dev/games:dev";
 /// The image whose container holds a pod's namespaces: the same program, asleep.
 pub const PAUSE: &str = "games.flambeau.dev/pause:dev";
 
-/// The image of the operator, as `make image` calls it.
-pub const OPERATOR: &str = "flambeau.dev/operator:dev";
+/// Where the chart has the operator's image from, without a tag.
+pub const OPERATOR: &str = "flambeau.dev/operator";
 
 /// How the operator's image is made, for everybody.
 const OPERATOR_RECIPE: &str = include_str!("../../../Containerfile");
@@ -30,6 +31,14 @@ pub struct Image {
     pub reference: String,
     /// The archive that containerd imports.
     pub archive: PathBuf,
+}
+
+impl Image {
+    /// What follows the last colon of the reference.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        self.reference.rsplit(':').next().unwrap_or_default()
+    }
 }
 
 /// Packs the images that every node has: the example applications and the pause program.
@@ -47,19 +56,21 @@ pub fn for_nodes() -> Result<Vec<Image>> {
     ])
 }
 
-/// Packs the operator's image from the program that `make image-program` builds, by the recipe that everybody uses.
+/// Packs the operator's image by the recipe that everybody uses. Its tag says what is in it, so that pods start anew when
+/// the program did change.
 ///
 /// # Errors
 /// When the program is not built, or buildah fails.
 pub fn operator() -> Result<Image> {
-    let program = paths::repository().join("target/image/flambeau-operator");
+    let program = operator::program();
     if !program.exists() {
         bail!(
-            "{} is not built yet; run `make image-program`",
+            "{} is not built yet; run `make operator`",
             program.display()
         );
     }
-    pack_by(&program, OPERATOR, OPERATOR_RECIPE)
+    let content = hash(&program, Sha256::new())?;
+    pack_by(&program, &format!("{OPERATOR}:{content}"), OPERATOR_RECIPE)
 }
 
 /// Packs a static program into an image that runs it with the given arguments as an unprivileged user.
@@ -87,19 +98,10 @@ fn file_name(program: &Path) -> Result<&str> {
 /// is packed once.
 fn pack_by(program: &Path, reference: &str, recipe: &str) -> Result<Image> {
     let name = file_name(program)?;
-    let mut hash = Sha256::new();
-    hash.update(reference);
-    hash.update(recipe);
-    let mut file =
-        fs::File::open(program).with_context(|| format!("read {}", program.display()))?;
-    io::copy(&mut file, &mut HashWriter(&mut hash))
-        .with_context(|| format!("read {}", program.display()))?;
-    let digest: String = hash
-        .finalize()
-        .iter()
-        .take(12)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut begun = Sha256::new();
+    begun.update(reference);
+    begun.update(recipe);
+    let digest = hash(program, begun)?;
 
     let folder = paths::cache().join("images");
     let archive = folder.join(format!("{digest}.tar"));
@@ -112,6 +114,19 @@ fn pack_by(program: &Path, reference: &str, recipe: &str) -> Result<Image> {
         reference: reference.to_owned(),
         archive,
     })
+}
+
+/// The first 24 digits of the hash of a file, and of what went in before.
+fn hash(file: &Path, mut begun: Sha256) -> Result<String> {
+    let context = || format!("read {}", file.display());
+    let mut content = fs::File::open(file).with_context(context)?;
+    io::copy(&mut content, &mut HashWriter(&mut begun)).with_context(context)?;
+    let bytes = begun.finalize();
+    Ok(bytes
+        .iter()
+        .take(12)
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 fn build(program: &Path, name: &str, recipe: &str, reference: &str, archive: &Path) -> Result<()> {

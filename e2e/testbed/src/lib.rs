@@ -35,6 +35,7 @@ pub mod documentation;
 pub mod edge;
 pub mod helm;
 pub mod images;
+pub mod installed;
 pub mod network;
 pub mod node;
 pub mod operator;

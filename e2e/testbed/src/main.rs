@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use flambeau_testbed::images;
 use flambeau_testbed::network::Addresses;
+use flambeau_testbed::operator::Operator;
 use flambeau_testbed::prerequisites::install;
 use flambeau_testbed::progress::Progress;
 use flambeau_testbed::testbed::{Options, Testbed};
@@ -57,12 +58,13 @@ enum Event {
 
 #[derive(Args)]
 struct Up {
+    /// Run the operator as a process beside the clusters rather than as pods on the hub: it starts faster when it was built
+    /// anew, and a debugger reaches it
+    #[arg(long, conflicts_with = "without_operator")]
+    operator_outside: bool,
     /// Leave the operator out
     #[arg(long)]
     without_operator: bool,
-    /// Give the hub a node too, for pods on the hub
-    #[arg(long)]
-    hub_node: bool,
     /// Let etcd wait for the disk at every write
     #[arg(long)]
     fsync: bool,
@@ -72,6 +74,16 @@ struct Up {
     /// Take a running testbed down first
     #[arg(long)]
     fresh: bool,
+}
+
+impl Up {
+    fn operator(&self) -> Operator {
+        match (self.without_operator, self.operator_outside) {
+            (true, _) => Operator::Absent,
+            (false, true) => Operator::Process,
+            (false, false) => Operator::Pods,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -121,14 +133,13 @@ fn bring_up(up: &Up) -> Result<()> {
             );
             running.renew_images()?;
             if !up.without_operator {
-                running.renew_operator(progress)?;
+                running.renew_operator(up.operator(), progress)?;
             }
             running
         }
         _ => {
             let options = Options {
-                operator: !up.without_operator,
-                hub_node: up.hub_node,
+                operator: up.operator(),
                 fsync: up.fsync,
                 addresses: up.network,
             };

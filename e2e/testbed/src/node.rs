@@ -135,6 +135,35 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
+    /// Where the kubelet puts the logs of pods.
+    #[must_use]
+    pub fn pod_logs(&self) -> PathBuf {
+        self.folder.join("log/pods")
+    }
+
+    /// Whether the node has an image.
+    ///
+    /// # Errors
+    /// When containerd does not run.
+    pub fn has(&self, image: &Image) -> Result<bool> {
+        let images = self.ctr(&["images", "list", "--quiet"])?;
+        Ok(images.lines().any(|found| found == image.reference))
+    }
+
+    /// The process of a container that runs on the node.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn process_of(&self, container: &str) -> Result<ProcessId> {
+        let tasks = self.ctr(&["tasks", "list"])?;
+        let of_it = |line: &str| -> Option<i32> {
+            let mut words = line.split_whitespace();
+            (words.next() == Some(container)).then(|| words.next()?.parse().ok())?
+        };
+        let process = tasks.lines().find_map(of_it).and_then(ProcessId::of);
+        process.with_context(|| format!("container {container} does not run on {}", self.name()))
+    }
+
     /// Runs containerd's client on the node.
     ///
     /// # Errors
@@ -259,6 +288,8 @@ conf_dir = "{}"
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
             "shutdownGracePeriod": "0s",
+            // A container's log is one file, for whoever follows it.
+            "containerLogMaxSize": "1Gi",
         })
     }
 }

@@ -1,4 +1,5 @@
-//! The operator as a process of the root namespace, which tests kill and restart as they like.
+//! The operator: how it runs, and as a process of the root namespace, which tests kill and restart as they like.
+//! [`crate::installed`] has it as pods.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::api::answers;
 use crate::cgroup::{Group, Hierarchies, ROOT};
@@ -25,6 +27,18 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// it stays visible to tests.
 const SUPERVISE: &str =
     r#"while :; do "$@"; code=$?; [ $code -eq 3 ] || exit $code; sleep 1; done"#;
+
+/// How the operator runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// As pods on the hub's node, installed by the chart.
+    #[default]
+    Pods,
+    /// As a process beside the clusters, with an administrator's rights.
+    Process,
+    /// Not at all.
+    Absent,
+}
 
 /// One of the two processes that may be the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +75,15 @@ impl Replica {
     }
 }
 
-/// The operator's program, built or not.
+/// The operator's program, built or not: the one that ships.
 #[must_use]
 pub fn program() -> PathBuf {
-    paths::repository().join("target/release").join(NAME)
+    let folder = paths::repository().join("target/x86_64-unknown-linux-gnu/release");
+    folder.join(NAME)
 }
 
 impl Testbed {
-    /// The operator's log.
+    /// The operator's log, of all pods together when it runs as pods.
     #[must_use]
     pub fn operator_log(&self) -> PathBuf {
         self.log_of(Replica::First)

@@ -9,33 +9,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::ROOT;
 use crate::cluster::Cluster;
+use crate::helm::{self, Helm};
 use crate::network::{self, Addresses, CLUSTERS};
+use crate::operator::Operator;
 use crate::progress::Progress;
 use crate::state::{Entry, Journal, Lock, Standing};
 use crate::{edge, images, operator, paths, prerequisites};
 
 /// What a testbed consists of.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Options {
-    /// Install Flambeau's kinds and start the operator.
-    pub operator: bool,
-    /// Give the hub a node too, for pods on the hub.
-    pub hub_node: bool,
+    /// How the operator runs.
+    pub operator: Operator,
     /// Let etcd wait for the disk at every write, as in production; for measurements.
     pub fsync: bool,
     /// The addresses of everything.
     pub addresses: Addresses,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            operator: true,
-            hub_node: false,
-            fsync: false,
-            addresses: Addresses::default(),
-        }
-    }
 }
 
 /// A running testbed. Dropping it changes nothing; it runs until [`Testbed::down`] or `make down`.
@@ -54,6 +43,11 @@ impl Testbed {
     pub fn up(options: Options, progress: Progress) -> Result<Self> {
         prerequisites::check()?;
         let images = images::for_nodes()?;
+        if options.operator == Operator::Pods {
+            // Before anything is changed.
+            Helm::offline()?;
+            images::operator()?;
+        }
         let _lock = Lock::take()?;
         give_back(progress)?;
         options.addresses.refuse_clash()?;
@@ -79,13 +73,13 @@ impl Testbed {
             .with_context(|| format!("write {}", file.display()))?;
         testbed.start_clusters(&images, progress)?;
         testbed.write_environment()?;
-        if testbed.options.operator {
-            testbed.install_crds()?;
-            testbed.start_operator()?;
-            progress.say(
-                "operator",
-                &format!("healthy at {}", testbed.operator_url()),
-            );
+        match testbed.options.operator {
+            Operator::Pods => {
+                testbed.await_rollout()?;
+                testbed.say_who_leads(progress)?;
+            }
+            Operator::Process => testbed.renew_process(progress)?,
+            Operator::Absent => {}
         }
         journal.add(&Entry::Complete)?;
         Ok(testbed)
@@ -145,10 +139,9 @@ impl Testbed {
     }
 
     fn new(folder: PathBuf, options: Options) -> Result<Self> {
-        let clusters = CLUSTERS.iter().map(|name| {
-            let has_node = *name != "hub" || options.hub_node;
-            Cluster::new(name, &folder, options.addresses, options.fsync, has_node)
-        });
+        let clusters = CLUSTERS
+            .iter()
+            .map(|name| Cluster::new(name, &folder, options.addresses, options.fsync));
         Ok(Self {
             clusters: clusters.collect::<Result<_>>()?,
             folder,
@@ -207,15 +200,38 @@ impl Testbed {
         edge::stats_url(self.hub().control_plane().address)
     }
 
-    /// Installs Flambeau's kinds and replaces a running operator by the one that is built now.
+    /// Replaces a running operator by the one that is built now, whichever way either runs.
     ///
     /// # Errors
-    /// When the kinds are refused, or the operator does not start.
-    pub fn renew_operator(&self, progress: Progress) -> Result<()> {
-        self.install_crds()?;
+    /// When it cannot be installed, or does not start.
+    pub fn renew_operator(&self, operator: Operator, progress: Progress) -> Result<()> {
         self.stop_operator()?;
+        if operator != Operator::Pods {
+            self.uninstall_operator()?;
+        }
+        match operator {
+            Operator::Pods => {
+                self.install_operator()?;
+                self.say_who_leads(progress)
+            }
+            Operator::Process => self.renew_process(progress),
+            Operator::Absent => Ok(()),
+        }
+    }
+
+    fn renew_process(&self, progress: Progress) -> Result<()> {
+        self.install_crds()?;
         self.start_operator()?;
         progress.say("operator", &format!("ready at {}", self.operator_url()));
+        Ok(())
+    }
+
+    fn say_who_leads(&self, progress: Progress) -> Result<()> {
+        let (pods, leader) = (self.operator_pods()?, self.leader()?.unwrap_or_default());
+        progress.say(
+            "operator",
+            &format!("{} pods ready, {leader} leads", pods.len()),
+        );
         Ok(())
     }
 
@@ -225,7 +241,7 @@ impl Testbed {
     /// When a program is not built or a node refuses an image.
     pub fn renew_images(&self) -> Result<()> {
         let images = images::for_nodes()?;
-        for node in self.clusters.iter().filter_map(Cluster::node) {
+        for node in self.clusters.iter().map(Cluster::node) {
             images.iter().try_for_each(|image| node.import(image))?;
         }
         Ok(())
@@ -234,11 +250,10 @@ impl Testbed {
     fn start_clusters(&self, images: &[images::Image], progress: Progress) -> Result<()> {
         let start = |cluster: &Cluster| -> Result<()> {
             cluster.prepare()?;
-            cluster.start(images, progress)?;
             if cluster.name() == "hub" {
-                edge::start(cluster, progress).context("the edge")?;
+                return self.start_hub(images, progress);
             }
-            Ok(())
+            cluster.start(images, progress)
         };
         thread::scope(|scope| {
             let started: Vec<_> = self
@@ -257,6 +272,28 @@ impl Testbed {
                 .collect();
             results.into_iter().collect()
         })
+    }
+
+    /// The hub, with the edge and the chart, which need no more than its API, while its node gets ready.
+    fn start_hub(&self, images: &[images::Image], progress: Progress) -> Result<()> {
+        let hub = self.hub();
+        hub.start_control_plane(images, progress)?;
+        thread::scope(|scope| {
+            let node = scope.spawn(|| hub.start_node(progress));
+            let rest = self.start_hub_services(progress);
+            let node = node.join();
+            rest.and(node.unwrap_or_else(|_| Err(anyhow!("a starting thread panicked"))))
+        })
+    }
+
+    fn start_hub_services(&self, progress: Progress) -> Result<()> {
+        edge::install(self.hub(), progress).context("the edge")?;
+        edge::start_processes(self.hub()).context("the edge")?;
+        if self.options.operator == Operator::Pods {
+            self.install_chart(&helm::chart(), &[])?;
+            progress.say("operator", "chart installed");
+        }
+        edge::await_ready(self.hub(), progress).context("the edge")
     }
 
     /// Writes `env`, to be sourced by a shell.
@@ -286,12 +323,6 @@ impl Testbed {
         let file = self.folder.join("env");
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))
     }
-}
-
-/// Whether the operator can be started.
-#[must_use]
-pub fn operator_is_built() -> bool {
-    operator::program().exists()
 }
 
 /// Quotes a value for a shell, when it needs quotes.

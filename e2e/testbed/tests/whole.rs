@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use flambeau_testbed::cgroup::{Hierarchies, ROOT};
 use flambeau_testbed::cluster::{API_SERVER, Cluster};
 use flambeau_testbed::images;
+use flambeau_testbed::operator::Operator;
 use flambeau_testbed::partition::Direction;
 use flambeau_testbed::progress::Progress;
 use flambeau_testbed::state::{Entry, Journal, Standing};
@@ -67,11 +68,7 @@ fn survives_crashes_and_leaves_nothing() {
     );
 
     let started = std::time::Instant::now();
-    let options = Options {
-        operator: false,
-        ..Options::default()
-    };
-    let whole = Testbed::up(options, Progress::start()).unwrap();
+    let whole = Testbed::up(Options::default(), Progress::start()).unwrap();
     eprintln!("up after a crash: {:.1} s", started.elapsed().as_secs_f64());
     kill_and_restart_operator(&whole).unwrap();
     lose_and_regain(whole.cluster("atos").unwrap()).unwrap();
@@ -97,7 +94,21 @@ fn survives_crashes_and_leaves_nothing() {
 }
 
 fn kill_and_restart_operator(whole: &Testbed) -> Result<()> {
-    whole.renew_operator(Progress::start())?;
+    let pods = whole.operator_pods()?;
+    ensure!(
+        pods.len() == 2 && pods.iter().all(|pod| pod.ready),
+        "two replicas are ready: {pods:?}"
+    );
+    let log = fs::read_to_string(whole.operator_log())?;
+    ensure!(
+        pods.iter().all(|pod| log.contains(&pod.name)),
+        "every pod's log is in one file: {log}"
+    );
+    whole.renew_operator(Operator::Process, Progress::start())?;
+    ensure!(
+        whole.operator_pods()?.is_empty(),
+        "one way of running it takes the place of the other"
+    );
     let first = whole.operator().context("the operator runs")?;
     whole.kill_operator()?;
     ensure!(
@@ -221,8 +232,7 @@ fn pod_answers(cluster: &Cluster) -> Result<bool> {
 }
 
 fn pods_of_the_others_are_untouched(cluster: &Cluster) -> Result<()> {
-    let node = cluster.node().context("a member has a node")?;
-    node.await_ready()
+    cluster.node().await_ready()
 }
 
 fn pending() -> Probe<()> {
@@ -292,7 +302,12 @@ fn names(folder: &Path) -> Result<BTreeSet<String>> {
 /// Processes that run in a folder of the testbed, mention one, or run an image's program.
 fn testbed_processes() -> Result<BTreeSet<String>> {
     let folder = flambeau_testbed::paths::testbed().display().to_string();
-    let marks = [folder.as_str(), "containerd-shim", "/games\0"];
+    let marks = [
+        folder.as_str(),
+        "containerd-shim",
+        "/games\0",
+        "/flambeau-operator\0",
+    ];
     let ids = names(Path::new("/proc"))?
         .into_iter()
         .filter(|name| name.parse::<u32>().is_ok());

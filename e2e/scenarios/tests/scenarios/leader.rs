@@ -1,14 +1,8 @@
 //! Two replicas of the operator, of which one leads.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    thread::sleep,
-    time::Duration,
-};
+use std::{thread::sleep, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use flambeau_crds::{
     Sensitivity,
     migration::{MigrationOutcome, MigrationStep},
@@ -20,6 +14,7 @@ use crate::{
     load::Counted,
     stage::Played,
     wait::until,
+    watched::Watched,
     world::{World, soak},
 };
 
@@ -63,12 +58,7 @@ pub fn stopped_and_woken(world: &World) -> Result<Counted> {
         (from, to) = (to, from);
         leads = other(leads);
     }
-    let fallen = watched.end()?;
-    ensure!(
-        fallen.is_empty(),
-        "members took writes under a stale epoch: {}",
-        fallen.join("; ")
-    );
+    watched.end()?.nothing_fell()?;
     let refused = refusals(world)?.saturating_sub(before);
     world
         .testbed
@@ -143,101 +133,4 @@ fn refusals(world: &World) -> Result<u64> {
     )]
     let sum = sum as u64;
     Ok(sum)
-}
-
-/// Watches that see every version of every object of a namespace in every member.
-struct Watched {
-    watches: Vec<Child>,
-    fallen: Arc<Mutex<Vec<String>>>,
-    readers: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Watched {
-    fn begin(world: &World, namespace: &str) -> Result<Self> {
-        let mut watched = Self {
-            watches: Vec::new(),
-            fallen: Arc::default(),
-            readers: Vec::new(),
-        };
-        for member in world.testbed.members() {
-            for kind in ["deployments", "services", "configmaps"] {
-                watched.watch(member.kubectl_command(), member.name(), namespace, kind)?;
-            }
-        }
-        Ok(watched)
-    }
-
-    fn watch(
-        &mut self,
-        mut command: Command,
-        member: &str,
-        namespace: &str,
-        kind: &str,
-    ) -> Result<()> {
-        let shown = r#"jsonpath={.metadata.uid} {.metadata.name} {.metadata.annotations.flambeau\.dev/epoch}{"\n"}"#;
-        let mut child = command
-            .args([
-                "--namespace",
-                namespace,
-                "get",
-                kind,
-                "--watch",
-                "--output",
-                shown,
-            ])
-            .args(["--selector", flambeau_crds::APPLICATION_LABEL])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("start a watch")?;
-        let output = child.stdout.take().context("the watch's output")?;
-        let (fallen, place) = (Arc::clone(&self.fallen), format!("{kind} of {member}"));
-        self.readers.push(std::thread::spawn(move || {
-            let mut highest = std::collections::BTreeMap::new();
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                let mut words = line.split(' ').map(str::to_owned);
-                let (Some(_uid), Some(name)) = (words.next(), words.next()) else {
-                    continue;
-                };
-                let Some(epoch) = words.next().and_then(|epoch| epoch.parse::<i64>().ok()) else {
-                    continue;
-                };
-                // By name, so that an object made anew counts too.
-                let known = highest.entry(name.clone()).or_insert(epoch);
-                if epoch < *known {
-                    let mut fallen = fallen.lock().unwrap_or_else(PoisonError::into_inner);
-                    fallen.push(format!("{place}: {name} fell from {known} to {epoch}"));
-                }
-                *known = epoch.max(*known);
-            }
-        }));
-        self.watches.push(child);
-        Ok(())
-    }
-
-    /// Ends the watches and returns what fell.
-    fn end(mut self) -> Result<Vec<String>> {
-        for watch in &mut self.watches {
-            ensure!(watch.try_wait()?.is_none(), "a watch ended by itself");
-            watch.kill()?;
-            watch.wait()?;
-        }
-        for reader in self.readers.drain(..) {
-            reader
-                .join()
-                .map_err(|_| anyhow::anyhow!("a reader panicked"))?;
-        }
-        let fallen = self.fallen.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(fallen.clone())
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        for watch in &mut self.watches {
-            // Fails only when it has ended already.
-            let _ = watch.kill();
-            let _ = watch.wait();
-        }
-    }
 }

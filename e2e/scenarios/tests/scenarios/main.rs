@@ -19,9 +19,11 @@ mod load;
 mod lost;
 mod mute;
 mod planned;
+mod pods;
 mod stage;
 mod target;
 mod wait;
+mod watched;
 mod world;
 
 use std::{
@@ -59,6 +61,9 @@ const SCENARIOS: &[(&str, When, Scenario)] = &[
         Always,
         killed::at_every_step,
     ),
+    ("chart-lifecycle", Always, pods::chart_lifecycle),
+    ("leader-pod-killed", Asked, pods::leader_pod_killed),
+    ("hub-api-away", Asked, pods::hub_api_away),
     (
         "operator-killed-at-every-step-of-a-failover",
         Asked,

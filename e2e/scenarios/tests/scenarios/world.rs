@@ -8,7 +8,7 @@ use flambeau_scenarios::{
 use flambeau_testbed::{
     cluster::{API_SERVER, Cluster},
     images::{self, Image},
-    operator::Replica,
+    operator::{Operator, Replica},
     process::recorded,
     progress::Progress,
     testbed::{Options, Testbed},
@@ -32,9 +32,14 @@ pub struct World {
 }
 
 impl World {
-    /// Brings a testbed up and declares the fleet.
+    /// Brings a testbed up and declares the fleet. The operator is a process, which scenarios stop and cut off; those that
+    /// have it as pods put them in its place.
     pub fn up() -> Result<Self> {
-        let testbed = Testbed::up(Options::default(), Progress::start())?;
+        let options = Options {
+            operator: Operator::Process,
+            ..Options::default()
+        };
+        let testbed = Testbed::up(options, Progress::start())?;
         let world = Self {
             hub: Hub::new(testbed.hub())?,
             edge: Edge::new(&testbed.edge_url()),
@@ -64,6 +69,9 @@ impl World {
     pub fn tidy(&self) -> Result<()> {
         self.testbed.rejoin_operator()?;
         self.testbed.hub().restore_link()?;
+        self.testbed.hub().resume_component(API_SERVER)?;
+        self.testbed.hub().restart_api_server()?;
+        self.testbed.uninstall_operator()?;
         self.testbed.end_replica(Replica::Second, Signal::SIGKILL)?;
         self.one_operator()?;
         for member in self.testbed.members() {
@@ -94,7 +102,7 @@ impl World {
         Ok(())
     }
 
-    /// Lets the operator run.
+    /// Lets the operator run, as a process.
     fn one_operator(&self) -> Result<()> {
         if self.testbed.operator().is_none()
             && let Err(error) = self.testbed.start_operator()
