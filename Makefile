@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: test soak generate fmt lint bench image image-program reproducible
+.PHONY: test soak generate fmt lint bench image image-program reproducible sbom
 .PHONY: help demo up down prerequisites upstream games operator plugin testbed test-testbed test-scenarios
 
 TESTBED := target/debug/testbed
@@ -106,6 +106,9 @@ reproducible: image-program ## Build the image's program once more, in another f
 	  env --unset=CARGO_TARGET_DIR $(MAKE) --silent --directory $$folder image-program && \
 	  cmp $(BUILT)/image/flambeau-operator $$folder/target/image/flambeau-operator && \
 	  echo "the same bytes in two folders"
+
+sbom: ## Write what is built into the operator, as CycloneDX (target/sbom)
+	@.ci/sbom
 
 games:
 	@$(build-static) --package flambeau-games

@@ -311,7 +311,8 @@ pub struct GamesApplicationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Grows by one each time the active cluster changes: the fencing token.
+    /// Grows by one each time the active cluster changes, and with each move
+    /// that is walked back: the fencing token.
     #[serde(default)]
     pub epoch: i64,
 

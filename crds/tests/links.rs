@@ -1,17 +1,15 @@
 //! Every relative link of the documentation leads to a file that is there, and
 //! to a heading in it if it names one.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use flambeau_testbed::documentation;
+use std::{fs, path::Path};
 
 #[test]
 fn every_link_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let (mut followed, mut broken) = (0, Vec::new());
-    for page in pages(&root).unwrap() {
-        let text = fs::read_to_string(&page).unwrap();
+    for (page, text) in documentation::pages().unwrap() {
+        let page = root.join(page);
         for link in links(&text) {
             followed += 1;
             if !leads_somewhere(&page, link) {
@@ -22,25 +20,6 @@ fn every_link_leads_somewhere() {
     }
     assert!(followed > 100, "only {followed} links were found");
     assert!(broken.is_empty(), "{}", broken.join("\n"));
-}
-
-fn pages(root: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut pages = Vec::new();
-    for folder in [
-        "",
-        "docs",
-        "docs/runbooks",
-        "docs/reference",
-        "charts/flambeau",
-    ] {
-        for entry in fs::read_dir(root.join(folder))? {
-            let file = entry?.path();
-            if file.extension().is_some_and(|extension| extension == "md") {
-                pages.push(file);
-            }
-        }
-    }
-    Ok(pages)
 }
 
 /// Relative links of a page, those in blocks of code aside.

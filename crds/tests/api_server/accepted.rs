@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Admission, Cluster, SharedCluster},
     documents::{examples, resource, set, smallest},
-    trial,
 };
 
 /// What passes: the smallest object of a kind with edits.
@@ -39,41 +38,30 @@ pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (index, test) in tests.into_iter().enumerate() {
         let admission = Arc::clone(&admission);
-        trials.push(trial(cluster, test, move |cluster| {
-            admission.outcome(cluster, index)
-        }));
+        trials.push(cluster.trial(test, move |cluster| admission.outcome(cluster, index)));
     }
-    trials.push(trial(cluster, "accepted::every_example", every_example));
-    trials.push(trial(
-        cluster,
+    trials.push(cluster.trial("accepted::every_example", every_example));
+    trials.push(cluster.trial(
         "accepted::objects_inside_the_examples",
         resources_of_examples,
     ));
-    trials.push(trial(
-        cluster,
+    trials.push(cluster.trial(
         "accepted::Migration::paused_resumed_and_aborted",
         pause_and_abort,
     ));
-    trials.push(trial(
-        cluster,
+    trials.push(cluster.trial(
         "accepted::GamesApplication::with_the_default_pace",
         default_pace,
     ));
-    trials.push(trial(
-        cluster,
+    trials.push(cluster.trial(
         "accepted::GamesApplication::with_the_default_failover",
         default_failover,
     ));
-    trials.push(trial(
-        cluster,
+    trials.push(cluster.trial(
         "accepted::Evacuation::paused_resumed_and_aborted",
         evacuation_steered,
     ));
-    trials.push(trial(
-        cluster,
-        "accepted::GamesApplication::of_one_megabyte",
-        one_megabyte,
-    ));
+    trials.push(cluster.trial("accepted::GamesApplication::of_one_megabyte", one_megabyte));
     trials
 }
 

@@ -1,48 +1,27 @@
 //! A control plane with the kinds of Flambeau, and what the tests do to it.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::{
-        OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::BTreeMap, fs, path::Path, sync::OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
-use flambeau_testbed::control_plane::{ControlPlane, Options};
+use flambeau_testbed::{
+    control_plane::{ControlPlane, Options},
+    shared::Shared,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The cluster of all tests, started by the first that needs it; dropping it
-/// stops it.
-#[derive(Default)]
-pub struct SharedCluster(OnceLock<Result<Cluster, String>>);
-
-impl SharedCluster {
-    /// The cluster, running and with the kinds of Flambeau established.
-    pub fn get(&self) -> Result<&Cluster, String> {
-        self.0
-            .get_or_init(|| Cluster::start().map_err(|error| format!("{error:#}")))
-            .as_ref()
-            .map_err(Clone::clone)
-    }
-}
+/// The cluster of all tests.
+pub type SharedCluster = Shared<Cluster>;
 
 /// A control plane with the kinds of Flambeau.
 pub struct Cluster {
     plane: ControlPlane,
-    manifests: TempDir,
-    written: AtomicUsize,
 }
 
 impl Cluster {
-    fn start() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let cluster = Self {
             plane: ControlPlane::start_temporary(&Options::default())?,
-            manifests: TempDir::with_prefix("flambeau-manifests-").context("make a folder")?,
-            written: AtomicUsize::new(0),
         };
         let generated = folder("generated");
         cluster.kubectl(&["apply", "--server-side", "-f", &generated])?;
@@ -76,7 +55,7 @@ impl Cluster {
             "--dry-run=server",
             "--validate=strict",
             "-f",
-            path(&file)?,
+            &file,
         ])?;
         Ok(())
     }
@@ -92,7 +71,7 @@ impl Cluster {
             "-o",
             "json",
             "-f",
-            path(&file)?,
+            &file,
         ])?;
         Ok(serde_json::from_str(&stored)?)
     }
@@ -106,17 +85,14 @@ impl Cluster {
             "--subresource=status",
             "--field-manager=status",
             "-f",
-            path(&file)?,
+            &file,
         ])?;
         Ok(())
     }
 
-    fn manifest(&self, object: &Value) -> Result<PathBuf> {
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let file = self.manifests.path().join(format!("{number}.json"));
-        fs::write(&file, serde_json::to_vec(object)?)
-            .with_context(|| format!("write {}", file.display()))?;
-        Ok(file)
+    /// A file with this object.
+    pub fn manifest(&self, object: &Value) -> Result<String> {
+        self.plane.manifests(std::slice::from_ref(object))
     }
 }
 

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Cluster, SharedCluster},
     documents::{set, smallest},
-    trial,
 };
 
 /// One kind of `columns.yaml`.
@@ -24,7 +23,7 @@ struct Table {
 pub fn trials(cluster: &Arc<SharedCluster>) -> Result<Vec<Trial>> {
     let tables: BTreeMap<String, Table> = serde_yaml::from_str(include_str!("columns.yaml"))?;
     let trials = tables.into_iter().map(|(kind, table)| {
-        trial(cluster, format!("columns::{kind}"), move |cluster| {
+        cluster.trial(format!("columns::{kind}"), move |cluster| {
             shows(cluster, &kind, table)
         })
     });

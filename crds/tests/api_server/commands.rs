@@ -2,26 +2,35 @@
 //! of a real API server, with names filled in. That there is no object of such
 //! a name is fine; an unknown kind, option or path is not.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
-use flambeau_testbed::upstream::Tools;
+use anyhow::{Result, ensure};
+use flambeau_testbed::{
+    documentation::{self, Class},
+    upstream::Tools,
+};
 use libtest_mimic::Trial;
+use serde_json::Value;
 
-use crate::{
-    cluster::{Cluster, SharedCluster},
-    trial,
-};
+use crate::cluster::{Cluster, SharedCluster};
 
 /// What only reads, and needs no more than an API server.
 const READING: [&str; 4] = ["get", "describe", "explain", "auth"];
 
+/// What changes something: asked without effect.
+const CHANGING: [&str; 8] = [
+    "annotate", "apply", "create", "delete", "label", "patch", "replace", "scale",
+];
+
 /// What stands for something else in a command, and what it is here.
-const PLACEHOLDERS: [(&str, &str); 4] = [
+const PLACEHOLDERS: [(&str, &str); 8] = [
+    (
+        "$(kubectl get gapp lost-property -o jsonpath={.status.cluster})",
+        "paris-1",
+    ),
+    ("$cluster", "paris-1"),
+    ("MEMBER", "paris-1"),
+    ("POD", "flambeau"),
     ("NAMESPACE", "default"),
     ("CLUSTER", "paris-1"),
     ("NAME", "web"),
@@ -29,11 +38,16 @@ const PLACEHOLDERS: [(&str, &str); 4] = [
 ];
 
 pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
-    vec![trial(
-        cluster,
-        "commands::what_the_documentation_asks_of_kubectl_is_understood",
-        understood,
-    )]
+    vec![
+        cluster.trial(
+            "commands::what_the_documentation_asks_of_kubectl_is_understood",
+            understood,
+        ),
+        cluster.trial(
+            "commands::what_the_documentation_does_with_kubectl_is_taken",
+            taken,
+        ),
+    ]
 }
 
 fn understood(cluster: &Cluster) -> Result<()> {
@@ -42,10 +56,9 @@ fn understood(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["apply", "--server-side", "-f", &gateway_api])?;
     cluster.kubectl(&["wait", "--for=condition=Established", "-f", &gateway_api])?;
     let (mut asked, mut wrong) = (0, Vec::new());
-    for page in pages()? {
-        let text = fs::read_to_string(&page)?;
+    for (page, text) in documentation::pages()? {
         for command in commands(&text) {
-            let arguments = words(&command);
+            let arguments = documentation::words(&filled(&command));
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             asked += 1;
             if let Err(error) = cluster.kubectl(&arguments) {
@@ -53,7 +66,7 @@ fn understood(cluster: &Cluster) -> Result<()> {
                 // `auth can-i` answers no with an exit code.
                 let answered = error.contains("NotFound") || arguments[0] == "auth";
                 if !answered {
-                    wrong.push(format!("{}: kubectl {command}\n{error}", page.display()));
+                    wrong.push(format!("{page}: kubectl {command}\n{error}"));
                 }
             }
         }
@@ -61,22 +74,6 @@ fn understood(cluster: &Cluster) -> Result<()> {
     ensure!(asked > 20, "only {asked} commands were found");
     ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     Ok(())
-}
-
-/// The pages for people: Markdown in the root, in `docs` and below it.
-fn pages() -> Result<Vec<PathBuf>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut pages = Vec::new();
-    for folder in ["", "docs", "docs/runbooks", "docs/reference"] {
-        for entry in fs::read_dir(root.join(folder)).with_context(|| format!("read {folder}"))? {
-            let file = entry?.path();
-            let markdown = file.extension().is_some_and(|extension| extension == "md");
-            if markdown {
-                pages.push(file);
-            }
-        }
-    }
-    Ok(pages)
 }
 
 /// Arguments of every reading `kubectl` of a page, in a block or within a
@@ -109,25 +106,61 @@ fn commands(text: &str) -> Vec<String> {
     found
 }
 
-/// The words of a command, as a shell would split them, with names filled in.
-fn words(command: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quoted = false;
-    for letter in command.chars() {
-        match letter {
-            '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            letter => words
-                .last_mut()
-                .into_iter()
-                .for_each(|word| word.push(letter)),
+fn filled(text: &str) -> String {
+    PLACEHOLDERS
+        .iter()
+        .fold(text.to_owned(), |text, (placeholder, name)| {
+            text.replace(placeholder, name)
+        })
+}
+
+/// Every other kubectl of a block, whether it waits, shows or changes: against
+/// an empty cluster, and without effect.
+fn taken(cluster: &Cluster) -> Result<()> {
+    let (mut asked, mut wrong) = (0, Vec::new());
+    for command in documentation::commands()? {
+        if command.class() != Some(Class::Kubectl) {
+            continue;
+        }
+        let text = filled(&command.text);
+        let (line, document) = text.split_once("<<END\n").unwrap_or((&text, ""));
+        let mut arguments = documentation::words(line).split_off(1);
+        without_option(&mut arguments, "--kubeconfig");
+        arguments.retain(|word| !matches!(word.as_str(), "--watch" | "-w"));
+        let document = document.trim_end().trim_end_matches("END");
+        if !document.is_empty() {
+            let document: Value = serde_yaml::from_str(document)?;
+            let file = cluster.manifest(&document)?;
+            let place = arguments.iter_mut().filter(|word| *word == "-");
+            place.for_each(|word| word.clone_from(&file));
+        }
+        for word in &mut arguments {
+            if word.starts_with("crds/") {
+                *word = format!("../{word}");
+            }
+        }
+        if CHANGING.contains(&arguments[0].as_str()) {
+            arguments.push("--dry-run=server".to_owned());
+        }
+        asked += 1;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        if let Err(error) = cluster.kubectl(&arguments) {
+            let error = format!("{error:#}");
+            let answers = ["NotFound", "no matching resources found"];
+            let answered = answers.iter().any(|answer| error.contains(answer));
+            if !answered && arguments[0] != "auth" {
+                wrong.push(format!("{}: {}\n{error}", command.place, command.text));
+            }
         }
     }
-    words.retain(|word| !word.is_empty());
-    let filled = words.into_iter().map(|word| {
-        PLACEHOLDERS.iter().fold(word, |word, (placeholder, name)| {
-            word.replace(placeholder, name)
-        })
-    });
-    filled.collect()
+    ensure!(asked > 40, "only {asked} commands were found");
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    Ok(())
+}
+
+/// Takes away an option and its value.
+fn without_option(arguments: &mut Vec<String>, option: &str) {
+    if let Some(place) = arguments.iter().position(|word| word == option) {
+        arguments.drain(place..place + 2);
+    }
 }

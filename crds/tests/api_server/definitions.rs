@@ -9,28 +9,20 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Cluster, SharedCluster},
     documents::{resource, set, smallest},
-    trial,
 };
 
 pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
     vec![
-        trial(
-            cluster,
+        cluster.trial(
             "definitions::are_established_without_a_complaint",
             established,
         ),
-        trial(
-            cluster,
+        cluster.trial(
             "definitions::refuse_every_kind_of_cluster_scope",
             cluster_scope_refused,
         ),
-        trial(
-            cluster,
-            "definitions::take_every_namespaced_kind",
-            namespaced_taken,
-        ),
-        trial(
-            cluster,
+        cluster.trial("definitions::take_every_namespaced_kind", namespaced_taken),
+        cluster.trial(
             "definitions::answer_to_short_names_and_category",
             short_names,
         ),

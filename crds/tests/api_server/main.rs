@@ -9,15 +9,15 @@ mod definitions;
 mod documents;
 mod refused;
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use cluster::{Cluster, SharedCluster};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
-    let cluster = Arc::new(SharedCluster::default());
+    let cluster = SharedCluster::new(Cluster::start);
     let mut trials = Vec::new();
     trials.extend(definitions::trials(&cluster));
     trials.extend(refused::trials(&cluster)?);
@@ -25,16 +25,4 @@ fn main() -> Result<ExitCode> {
     trials.extend(columns::trials(&cluster)?);
     trials.extend(commands::trials(&cluster));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
-}
-
-/// A test that is given the cluster, which the first one starts.
-fn trial(
-    cluster: &Arc<SharedCluster>,
-    name: impl Into<String>,
-    test: impl FnOnce(&Cluster) -> Result<()> + Send + 'static,
-) -> Trial {
-    let cluster = Arc::clone(cluster);
-    Trial::test(name, move || {
-        test(cluster.get()?).map_err(|error| format!("{error:#}").into())
-    })
 }

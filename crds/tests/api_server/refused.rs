@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Admission, Cluster, SharedCluster},
     documents::{set, smallest},
-    trial,
 };
 
 /// One case of `refused.yaml`.
@@ -45,27 +44,20 @@ pub fn trials(cluster: &Arc<SharedCluster>) -> Result<Vec<Trial>> {
     let mut trials = Vec::new();
     for (index, (test, field, says)) in expected.into_iter().enumerate() {
         let admission = Arc::clone(&admission);
-        trials.push(trial(cluster, test, move |cluster| {
+        trials.push(cluster.trial(test, move |cluster| {
             expect_refusal(admission.outcome(cluster, index), &field, &says)
         }));
     }
-    trials.push(trial(
-        cluster,
+    trials.push(cluster.trial(
         "refused::Migration::changed_but_for_pause_and_abort",
         migration_changed,
     ));
-    trials.push(trial(
-        cluster,
-        "refused::Migration::abort_taken_back",
-        abort_taken_back,
-    ));
-    trials.push(trial(
-        cluster,
+    trials.push(cluster.trial("refused::Migration::abort_taken_back", abort_taken_back));
+    trials.push(cluster.trial(
         "refused::Evacuation::changed_or_abort_taken_back",
         evacuation_changed,
     ));
-    trials.push(trial(
-        cluster,
+    trials.push(cluster.trial(
         "refused::GamesApplication::beyond_what_etcd_takes",
         too_large,
     ));

@@ -1,17 +1,22 @@
 //! A hub and its members: control planes without nodes, on loopback.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use flambeau_testbed::control_plane::{ControlPlane, Options};
+use flambeau_testbed::helm::chart;
 use flambeau_testbed::paths;
 use flambeau_testbed::upstream::Tools;
+use flambeau_testbed::wait::{self, Probe};
 use futures::future::try_join_all;
 
 use crate::api::Plain;
 use crate::objects::{self, MEMBERS, NAMESPACE, PLAIN};
 use crate::writes::Writes;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running fleet; it ends with this value.
 pub struct Fleet {
@@ -68,6 +73,8 @@ impl Fleet {
         for namespace in [NAMESPACE, PLAIN, "flambeau-system"] {
             self.hub.create(&objects::namespace(namespace)).await?;
         }
+        let (hub, folder) = (Arc::clone(&self.hub_plane), self.folder.clone());
+        tokio::task::spawn_blocking(move || protect(&hub, &folder)).await??;
         for (name, member) in MEMBERS.iter().zip(&self.members) {
             for namespace in [NAMESPACE, PLAIN] {
                 member.create(&objects::namespace(namespace)).await?;
@@ -101,6 +108,27 @@ impl Fleet {
             .iter()
             .fold(Writes::default(), |sum, writes| sum.and(writes)))
     }
+}
+
+/// Installs the policy of the chart under which an application is created with
+/// its finalizer, and waits until it is in force.
+fn protect(hub: &ControlPlane, folder: &Path) -> Result<()> {
+    let policy = chart().join("files/protection.yaml");
+    hub.kubectl(&["apply", "-f", &policy.display().to_string()])?;
+    let tried = folder.join("protected.json");
+    let application = objects::application(PLAIN, "protected", MEMBERS[0]);
+    std::fs::write(&tried, application.to_string())
+        .with_context(|| format!("write {}", tried.display()))?;
+    let tried = tried.display().to_string();
+    let create = ["create", "--dry-run=server", "-f", &tried, "-o=json"];
+    wait::until("applications are protected", PATIENCE, || {
+        let made: serde_json::Value = serde_json::from_str(&hub.kubectl(&create)?)?;
+        Ok(if made["metadata"]["finalizers"].is_null() {
+            Probe::Pending("no finalizer yet".to_owned())
+        } else {
+            Probe::Done(())
+        })
+    })
 }
 
 fn install(hub: &ControlPlane) -> Result<()> {

@@ -93,6 +93,7 @@ fn options_reach_the_pods() {
         "--envoy-stats-url=http://envoy.edge-system:8002/stats/prometheus",
         "--concurrent-moves=7",
         "--lease-seconds=20",
+        "--otlp-endpoint=http://collector.monitoring:4318",
         "--no-such-argument",
     ] {
         assert!(arguments.contains(argument), "{argument} in {arguments}");
@@ -147,7 +148,7 @@ fn no_role_has_a_wildcard() {
             role["rules"].as_array().unwrap().len()
         );
     }
-    assert_eq!(roles.len(), 6);
+    assert_eq!(roles.len(), 7);
     // Secrets in one namespace, and nowhere else.
     for role in roles {
         let secrets = rights::of(role)
@@ -161,6 +162,30 @@ fn no_role_has_a_wildcard() {
             name(role)
         );
     }
+}
+
+/// Kubernetes' role `view` shows no Secret, and applications hold some.
+#[test]
+fn whoever_may_view_sees_applications_only_where_that_is_wanted() {
+    let seen = |settings: &[&str]| -> BTreeSet<String> {
+        let label = "rbac.authorization.k8s.io/aggregate-to-view";
+        let objects = rendered::objects(settings).unwrap();
+        let roles = objects
+            .iter()
+            .filter(|object| object["metadata"]["labels"][label] == "true");
+        roles
+            .flat_map(rights::of)
+            .map(|right| right.resource)
+            .collect()
+    };
+    assert!(!seen(&[]).contains("gamesapplications"));
+    assert!(seen(&[]).contains("migrations"));
+    assert!(seen(&["--set=roles.viewApplications=true"]).contains("gamesapplications"));
+    let nothing = seen(&[
+        "--set=roles.aggregate=false",
+        "--set=roles.viewApplications=true",
+    ]);
+    assert!(nothing.is_empty(), "{nothing:?}");
 }
 
 #[test]
@@ -214,6 +239,14 @@ fn bad_values_are_refused_by_name() {
         ("gateway.name=", "'/gateway/name'"),
         ("gateway.statsUrl=https://envoy", "'/gateway/statsUrl'"),
         ("listenAddress=everywhere", "'/listenAddress'"),
+        (
+            "traces.otlpEndpoint=https://collector",
+            "'/traces/otlpEndpoint'",
+        ),
+        (
+            "traces.otlpEndpoint=http://collector:4318/v1/traces",
+            "'/traces/otlpEndpoint'",
+        ),
         ("resources.limits.memory=lots", "'/resources/limits/memory'"),
         ("tolerations[0].efect=x", "'/tolerations/0'"),
         (
@@ -323,7 +356,8 @@ fn alerts_and_dashboard_look_at_metrics_that_exist() {
         let looked_at = metrics(&text);
         assert!(looked_at.len() > 5, "{file}: {looked_at:?}");
         for metric in looked_at {
-            let histogram = metric.strip_suffix("_bucket");
+            let parts = ["_bucket", "_sum", "_count"];
+            let histogram = parts.iter().find_map(|part| metric.strip_suffix(part));
             assert!(
                 exported.contains(histogram.unwrap_or(&metric)),
                 "{file} looks at {metric}, which docs/reference/metrics.md does not know"

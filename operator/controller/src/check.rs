@@ -5,6 +5,7 @@ use crate::run;
 use anyhow::Context;
 use clap::Args;
 use flambeau_operator::{
+    hub::definitions,
     leader::{Leadership, default_namespace},
     transport,
 };
@@ -48,6 +49,8 @@ enum Question {
         kind: ApiResource,
         remedy: &'static str,
     },
+    /// The hub knows every field of this version.
+    Definitions,
     /// Secrets can be listed in the namespace.
     Credentials,
     /// Somebody holds the Lease and renews it.
@@ -114,6 +117,7 @@ fn questions() -> Vec<Question> {
             )
         }));
     }
+    questions.push(Question::Definitions);
     let gateway = "gateway.networking.k8s.io";
     questions.extend([
         kind(gateway, "v1", "HTTPRoute", "httproutes", GATEWAY_API),
@@ -135,6 +139,7 @@ impl Question {
     fn title(&self) -> &str {
         match self {
             Self::Listed { kind, .. } => &kind.kind,
+            Self::Definitions => "Definitions",
             Self::Credentials => "Credentials of members",
             Self::Leader => "Leader",
         }
@@ -155,6 +160,7 @@ impl Hub {
         loop {
             let answer = match question {
                 Question::Listed { kind, remedy } => self.listed(kind, remedy).await,
+                Question::Definitions => self.definitions().await,
                 Question::Credentials => self.credentials().await,
                 Question::Leader => self.leader().await,
             };
@@ -184,6 +190,16 @@ impl Hub {
         let more = list.metadata.remaining_item_count.unwrap_or(0);
         let count = i64::try_from(list.items.len()).unwrap_or(i64::MAX) + more;
         Ok(format!("listed, {count} there"))
+    }
+
+    async fn definitions(&self) -> Result<String, String> {
+        let lacking = ask(definitions::lacking(&self.client)).await;
+        let lacking = lacking.map_err(|trouble| trouble.to_string())?;
+        if lacking.is_empty() {
+            return Ok("know every field of this version".to_owned());
+        }
+        let all = definitions::told(&lacking);
+        Err(format!("are older than this version: {all}: {CHART}"))
     }
 
     async fn credentials(&self) -> Result<String, String> {

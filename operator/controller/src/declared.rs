@@ -3,7 +3,7 @@
 use flambeau_planner::model::{ApplicationKey, Kind, Name};
 use jiff::Timestamp;
 use serde_json::Value;
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// The objects of one application, made once per change of its specification.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,17 +22,26 @@ pub struct Declared {
 }
 
 /// One object of an application.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DeclaredObject {
     /// Its kind.
     pub kind: Kind,
     /// Its name.
     pub name: Name,
-    /// The manifest as declared: no namespace, none of Flambeau's labels or
-    /// annotations.
-    pub manifest: Arc<Value>,
     /// Digest of the manifest, the value of the digest annotation.
     pub digest: Arc<str>,
+    /// The ports of a Service, which are asked for all the time.
+    ports: Arc<[Port]>,
+    /// As JSON. It is needed when the object is written or changes, and takes
+    /// many times as much memory as a tree.
+    manifest: Arc<str>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Port {
+    number: u64,
+    name: Option<Name>,
 }
 
 /// How requests reach an application.
@@ -44,6 +53,19 @@ pub struct DeclaredTraffic {
     pub service: Name,
     /// Port of the Service.
     pub port: u16,
+}
+
+/// Without the manifest, which may be a Secret: nobody has to think of that
+/// before an object is printed, nor does a panic.
+impl fmt::Debug for DeclaredObject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("DeclaredObject")
+            .field("kind", &self.kind)
+            .field("name", &self.name)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Replicas of a workload that says nothing of them
@@ -67,23 +89,53 @@ impl Declared {
 }
 
 impl DeclaredObject {
+    /// An object with a manifest as declared: no namespace, none of Flambeau's
+    /// labels or annotations.
+    pub fn new(kind: Kind, name: Name, manifest: &Value, digest: Arc<str>) -> Self {
+        let service = *kind.kind == *"Service" && *kind.api_version == *"v1";
+        let ports = manifest.pointer("/spec/ports").filter(|_| service);
+        let ports = ports.and_then(Value::as_array).into_iter().flatten();
+        Self {
+            ports: ports.filter_map(Port::of).collect(),
+            manifest: manifest.to_string().into(),
+            kind,
+            name,
+            digest,
+        }
+    }
+
+    /// The manifest as declared.
+    pub fn manifest(&self) -> Value {
+        // It was written from a value.
+        serde_json::from_str(&self.manifest).unwrap_or_default()
+    }
+
+    /// The name of a Service's port, if it has one; none when it has no such
+    /// port.
+    pub fn port_name(&self, number: u16) -> Option<Option<&str>> {
+        let mut ports = self.ports.iter();
+        let port = ports.find(|port| port.number == u64::from(number))?;
+        Some(port.name.as_deref())
+    }
+
     /// None when a standby goes without it.
     fn standby(&self, replicas: u32) -> Option<Self> {
         let group = self.kind.api_version.split('/').next().unwrap_or_default();
+        let manifest = self.manifest();
         let scales = match (group, &*self.kind.kind) {
             ("autoscaling", "HorizontalPodAutoscaler") | ("batch", "Job") => return None,
             ("batch", "CronJob") => {
-                let suspended = self.manifest.pointer("/spec/suspend") == Some(&Value::Bool(true));
+                let suspended = manifest.pointer("/spec/suspend") == Some(&Value::Bool(true));
                 return Some(if suspended {
                     self.clone()
                 } else {
-                    self.with("suspend", Value::Bool(true), "suspended")
+                    self.with(manifest, "suspend", Value::Bool(true), "suspended")
                 });
             }
             ("apps", "Deployment" | "StatefulSet" | "ReplicaSet") => true,
             _ => false,
         };
-        let declared = self.manifest.pointer("/spec/replicas");
+        let declared = manifest.pointer("/spec/replicas");
         let declared = declared
             .and_then(Value::as_u64)
             .or_else(|| scales.then_some(DEFAULT_REPLICAS));
@@ -91,21 +143,28 @@ impl DeclaredObject {
         if !fewer {
             return Some(self.clone());
         }
-        Some(self.with("replicas", replicas.into(), &format!("standby-{replicas}")))
+        let mark = format!("standby-{replicas}");
+        Some(self.with(manifest, "replicas", replicas.into(), &mark))
     }
 
     /// The object with one field of its specification as given, and a digest
     /// that says so.
-    fn with(&self, field: &str, value: Value, mark: &str) -> Self {
-        let mut manifest = (*self.manifest).clone();
+    fn with(&self, mut manifest: Value, field: &str, value: Value, mark: &str) -> Self {
         if let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) {
             spec.insert(field.to_owned(), value);
         }
-        Self {
-            manifest: Arc::new(manifest),
-            digest: format!("{}.{mark}", self.digest).into(),
-            ..self.clone()
-        }
+        let digest = format!("{}.{mark}", self.digest).into();
+        Self::new(self.kind.clone(), self.name.clone(), &manifest, digest)
+    }
+}
+
+impl Port {
+    fn of(declared: &Value) -> Option<Self> {
+        let name = declared.get("name").and_then(Value::as_str);
+        Some(Self {
+            number: declared.get("port")?.as_u64()?,
+            name: name.filter(|name| !name.is_empty()).map(Name::from),
+        })
     }
 }
 
@@ -115,18 +174,13 @@ mod tests {
     use serde_json::json;
 
     fn declared(objects: &[Value]) -> Declared {
-        let objects = objects
-            .iter()
-            .enumerate()
-            .map(|(index, manifest)| DeclaredObject {
-                kind: Kind {
-                    api_version: manifest["apiVersion"].as_str().unwrap().into(),
-                    kind: manifest["kind"].as_str().unwrap().into(),
-                },
-                name: "x".into(),
-                manifest: Arc::new(manifest.clone()),
-                digest: format!("d{index}").into(),
-            });
+        let objects = objects.iter().enumerate().map(|(index, manifest)| {
+            let kind = Kind {
+                api_version: manifest["apiVersion"].as_str().unwrap().into(),
+                kind: manifest["kind"].as_str().unwrap().into(),
+            };
+            DeclaredObject::new(kind, "x".into(), manifest, format!("d{index}").into())
+        });
         Declared {
             key: ApplicationKey {
                 namespace: "games".into(),
@@ -137,6 +191,16 @@ mod tests {
             objects: objects.collect(),
             traffic: None,
         }
+    }
+
+    #[test]
+    fn what_is_printed_of_a_secret_is_not_its_value() {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"key": "sesame"}});
+        let printed = format!("{:?}", declared(&[secret]));
+        assert!(
+            printed.contains("Secret") && !printed.contains("sesame"),
+            "{printed}"
+        );
     }
 
     #[test]
@@ -154,7 +218,7 @@ mod tests {
         let replicas = |declared: &Declared| -> Vec<Option<u64>> {
             let objects = declared.objects.iter();
             objects
-                .map(|object| object.manifest.pointer("/spec/replicas")?.as_u64())
+                .map(|object| object.manifest().pointer("/spec/replicas")?.as_u64())
                 .collect()
         };
         let two = whole.standby(2);
@@ -162,7 +226,7 @@ mod tests {
             replicas(&two),
             [None, Some(2), Some(2), None, Some(2), None]
         );
-        assert_eq!(two.objects[5].manifest["spec"]["suspend"], true);
+        assert_eq!(two.objects[5].manifest()["spec"]["suspend"], true);
         let same = |index: usize| two.objects[index].digest == whole.objects[index].digest;
         assert_eq!(
             (0..6).map(same).collect::<Vec<_>>(),

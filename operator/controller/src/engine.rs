@@ -8,6 +8,7 @@ use crate::{
     lanes::Lanes,
     members::Members,
     metrics::Metrics,
+    progress::Signals,
     report,
     service::{self, Services},
     work::Due,
@@ -52,14 +53,14 @@ impl<E: Edge> Engine<E> {
         settings: Settings,
         dirty: Dirty,
         writes: HubWrites,
-        metrics: Metrics,
+        signals: Signals,
     ) -> Self {
         let actor = Actor::new(
             hub.clone(),
             members.clone(),
             edge.clone(),
             writes,
-            metrics.clone(),
+            signals.clone(),
         );
         let services = Services::start(members.clone(), edge.clone(), dirty.clone());
         Self {
@@ -71,7 +72,7 @@ impl<E: Edge> Engine<E> {
             dirty,
             actor,
             lanes: Lanes::default(),
-            metrics,
+            metrics: signals.metrics,
             tasks: JoinSet::new(),
         }
     }
@@ -94,6 +95,8 @@ impl<E: Edge> Engine<E> {
             () = leads => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
+        // What came while another process led is not waited for.
+        self.dirty.take_since();
         let mut rested = Instant::now();
         loop {
             let until = self.alarm();
@@ -146,7 +149,7 @@ impl<E: Edge> Engine<E> {
         if !self.hub.synced() || !edge_known {
             return Duration::ZERO;
         }
-        let started = Instant::now();
+        let (started, asked) = (Instant::now(), self.dirty.take_since());
         let now = Timestamp::now();
         let snapshot = world::snapshot(
             &self.hub,
@@ -180,7 +183,8 @@ impl<E: Edge> Engine<E> {
             now,
         ));
         let spent = started.elapsed();
-        self.metrics.planned(&snapshot, plan, spent);
+        let waited = asked.map(|asked| asked.elapsed());
+        self.metrics.planned(&snapshot, &plan, spent, waited);
         for work in work {
             self.start(work);
         }

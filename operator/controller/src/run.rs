@@ -13,7 +13,11 @@ use flambeau_operator::{
     },
     members::{MemberSettings, Members},
     metrics::{self, Metrics},
-    server, transport,
+    progress::Signals,
+    requests::HubRequests,
+    server,
+    traces::Traces,
+    transport,
 };
 use flambeau_planner::model::Settings;
 use jiff::SignedDuration;
@@ -65,6 +69,11 @@ pub struct Run {
     retry_backoff_seconds: i64,
     #[command(flatten)]
     election: ElectionOptions,
+    /// Base URL of a collector that takes OTLP over HTTP, such as
+    /// http://collector.monitoring:4318: it gets a trace of each move. None
+    /// gets any without it.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
     /// Log as JSON, one object a line.
     #[arg(long)]
     log_json: bool,
@@ -151,25 +160,35 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
         retry_backoff: SignedDuration::from_secs(run.retry_backoff_seconds),
         ..Settings::default()
     };
+    let collector = run.otlp_endpoint.filter(|endpoint| !endpoint.is_empty());
+    let traces = collector.map_or(Ok(Traces::default()), |url| Traces::to(&url));
+    let traces = traces.context("--otlp-endpoint")?;
     let config = config(run.kubeconfig).await?;
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let mut candidacy = Candidacy::begin(&config, run.election.settings()).context(UNUSABLE)?;
+    let requests = HubRequests::default();
+    let mut candidacy =
+        Candidacy::begin(&config, run.election.settings(), &requests).context(UNUSABLE)?;
     let leadership = candidacy.leadership();
-    let client = transport::client(&config, &leadership).context(UNUSABLE)?;
+    let client = transport::counted_client(&config, &leadership, &requests).context(UNUSABLE)?;
     let (hub, dirty) = (Hub::new(client), Dirty::default());
     let members = Members::new(dirty.clone(), MemberSettings::default(), leadership.clone());
     let edge = GatewayEdge::new(hub.client.clone(), dirty.clone(), edge_settings);
-    let (metrics, writes) = (Metrics::default(), HubWrites::default());
-    let registry = metrics::registry(leadership, &metrics, &writes, &members, &edge);
+    let writes = HubWrites::default();
+    let signals = Signals {
+        metrics: Metrics::default(),
+        traces: traces.clone(),
+    };
+    let metrics = &signals.metrics;
+    let registry = metrics::registry(leadership, metrics, &requests, &writes, &members, &edge);
 
     let (stopper, stop) = watch::channel(false);
     let mut watches = hub.watch(&members, &dirty);
     let serving = server::serve(run.listen, hub.clone(), registry, stop.clone());
     let mut serving = tokio::spawn(serving);
-    let engine = Engine::new(hub, members, edge, settings, dirty, writes, metrics);
+    let engine = Engine::new(hub, members, edge, settings, dirty, writes, signals);
     let mut engine = tokio::spawn(engine.run(candidacy.leading(), stop));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
     tokio::select! {
@@ -193,6 +212,7 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
         end_process(&lost);
     }
     watches.shutdown().await;
+    traces.end().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -204,11 +224,24 @@ async fn asked_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
+/// The client of the hub writes out whole answers that it cannot read: Secrets
+/// and applications among them. So it says nothing, whatever RUST_LOG asks for;
+/// what went wrong is told by whoever asked.
+const QUIET: &str = "kube_client::client=off";
+
+/// A filter that lets nothing pass which could hold a Secret.
+fn discreet(filter: EnvFilter) -> EnvFilter {
+    QUIET
+        .parse()
+        .into_iter()
+        .fold(filter, EnvFilter::add_directive)
+}
+
 fn log(json: bool) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client=warn"));
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(discreet(filter))
         .with_writer(std::io::stderr);
     if json {
         subscriber.json().init()
@@ -233,5 +266,49 @@ pub(crate) async fn config(kubeconfig: Option<PathBuf>) -> anyhow::Result<Config
         None => Config::infer()
             .await
             .context("no kubeconfig is given and this is not a pod: use --kubeconfig"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn answers_that_cannot_be_read_are_not_logged_whatever_is_asked_for() {
+        for asked in [
+            "trace",
+            "kube_client=trace",
+            "kube_client::client=trace,info",
+        ] {
+            let written = Written::default();
+            let writer = written.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(discreet(EnvFilter::new(asked)))
+                .with_writer(move || writer.clone())
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(target: "kube_client::client", "sesame");
+                tracing::error!("the hub cannot be asked");
+            });
+            let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert!(!written.contains("sesame"), "{asked}: {written}");
+        }
     }
 }

@@ -17,7 +17,7 @@ struct Shared {
 }
 
 /// Serves `/healthz` (the process answers), `/readyz` (the hub was listed, or
-/// which definitions are missing there) and `/metrics` until asked to stop.
+/// which definitions are missing or too old there) and `/metrics` until asked to stop.
 ///
 /// # Errors
 /// When the address cannot be listened on.
@@ -51,13 +51,15 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
         return (StatusCode::OK, "ok\n".to_owned());
     }
     let missing = shared.hub.missing.names();
-    let why = if missing.is_empty() {
-        "the hub was not listed yet\n".to_owned()
-    } else {
-        format!(
+    let why = match (missing.as_slice(), shared.hub.definitions.lacking()) {
+        ([], None) => "the hub was not listed yet\n".to_owned(),
+        ([], Some(lacking)) => format!(
+            "CustomResourceDefinitions on the hub are older than this version, apply those of this version: {lacking}\n"
+        ),
+        (missing, _) => format!(
             "CustomResourceDefinitions are missing on the hub, apply those of this version: {}\n",
             missing.join(", ")
-        )
+        ),
     };
     (StatusCode::SERVICE_UNAVAILABLE, why)
 }

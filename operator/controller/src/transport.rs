@@ -6,7 +6,10 @@
 //! a standby passes it with reads alone. The other looks at each write to a connection, right before the
 //! bytes leave, and lets nothing pass once leadership has ended.
 
-use crate::leader::{Leadership, NotLeader};
+use crate::{
+    leader::{Leadership, NotLeader},
+    requests::{Counted, HubRequests},
+};
 use http::{Request, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -42,6 +45,26 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// # Errors
 /// When the certificates or credentials cannot be used.
 pub fn client(config: &Config, leadership: &Leadership) -> Result<Client, Error> {
+    make(config, leadership, None)
+}
+
+/// Makes a client as [`client`] does, whose requests are counted.
+///
+/// # Errors
+/// When the certificates or credentials cannot be used.
+pub fn counted_client(
+    config: &Config,
+    leadership: &Leadership,
+    requests: &HubRequests,
+) -> Result<Client, Error> {
+    make(config, leadership, Some(requests.clone()))
+}
+
+fn make(
+    config: &Config,
+    leadership: &Leadership,
+    requests: Option<HubRequests>,
+) -> Result<Client, Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -64,7 +87,7 @@ pub fn client(config: &Config, leadership: &Leadership) -> Result<Client, Error>
         }
         Ok::<_, NotLeader>(request)
     });
-    let http = http.map_err(BoxError::from);
+    let http = Counted::new(http.map_err(BoxError::from), requests);
     let builder = ClientBuilder::new(http, &*config.default_namespace)
         .with_layer(&gate)
         .with_layer(&config.extra_headers_layer()?);
@@ -161,7 +184,7 @@ impl<C: Write + Unpin> Write for Gated<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leader::Leadership;
+    use crate::{leader::Leadership, members::Verb};
     use http::Method;
     use std::sync::{
         Arc,
@@ -227,5 +250,26 @@ mod tests {
             send(&client, method).await.unwrap_err();
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn what_leaves_is_counted_with_its_answer_or_without() {
+        let requests = HubRequests::default();
+        let (config, _) = server().await;
+        let client = counted_client(&config, &Leadership::standby(), &requests).unwrap();
+        send(&client, Method::GET).await.unwrap();
+        send(&client, Method::PATCH).await.unwrap_err();
+        assert_eq!(requests.answered(Verb::Get, 200), 1);
+        assert_eq!(requests.answered(Verb::Patch, 0), 0, "it was not sent");
+
+        // Takes connections, and says nothing.
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", mute.local_addr().unwrap());
+        let config = Config::new(url.parse().unwrap());
+        let client = counted_client(&config, &Leadership::always(), &requests).unwrap();
+        let patience = Duration::from_millis(200);
+        let answer = tokio::time::timeout(patience, send(&client, Method::PATCH)).await;
+        assert!(answer.is_err(), "{answer:?}");
+        assert_eq!(requests.answered(Verb::Patch, 0), 1);
     }
 }

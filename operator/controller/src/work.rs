@@ -325,8 +325,7 @@ fn erasure(entry: &ApplicationEntry, application: &Application, cluster: &Name) 
         next: if application.deleting {
             highest + 1
         } else {
-            // The target of a move that was walked back is ahead of the record:
-            // the next move goes under the same epoch again.
+            // A standby may come there under the same epoch.
             highest
         },
     }

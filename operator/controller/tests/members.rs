@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends with what went wrong")]
 
+#[path = "members/deputy.rs"]
+mod deputy;
 #[path = "members/fencing.rs"]
 mod fencing;
+#[path = "members/hostile.rs"]
+mod hostile;
 #[path = "members/joined.rs"]
 mod joined;
 #[path = "members/policy.rs"]

@@ -60,7 +60,8 @@ pub struct FailedTarget {
 /// What was recorded about an application.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplicationRecord {
-    /// Grows by one each time the active cluster changes.
+    /// Grows by one each time the active cluster changes, and with each move
+    /// that is walked back: no two attempts share an epoch.
     pub epoch: i64,
     /// How many moves were begun.
     pub migrations: i64,

@@ -46,11 +46,14 @@ pub fn record(
     match application.current_move() {
         Some(migration) => follow_move(application, migration, &mut next, &snapshot.settings, now),
         None => {
+            let mut spent = next.epoch;
             for placement in &mut next.placements {
                 if matches!(placement.role, Role::Target | Role::Source) {
+                    spent = spent.max(placement.epoch);
                     assume(placement, Role::Retiring, now);
                 }
             }
+            spend(&mut next, spent);
             keep_standby(standby.clone(), &mut next, now);
         }
     }
@@ -64,8 +67,7 @@ pub fn record(
     next
 }
 
-/// At most one standby, under the epoch of the active copy, or that of an
-/// abandoned target which it was before: epochs never go back.
+/// At most one standby, under the epoch that the application has reached.
 fn keep_standby(standby: Standby, next: &mut ApplicationRecord, now: Timestamp) {
     let wanted = match standby {
         Standby::Leave => return,
@@ -78,10 +80,16 @@ fn keep_standby(standby: Standby, next: &mut ApplicationRecord, now: Timestamp) 
         }
     }
     if let Some(cluster) = wanted {
-        let before = next.on(&cluster).map_or(0, |placement| placement.epoch);
-        let epoch = next.epoch.max(before);
+        let epoch = next.epoch;
         put(next, &cluster, Role::Standby, epoch, now);
     }
+}
+
+/// The epoch of a move that was walked back is not given again, though the
+/// active copy never changed: a write to its target may still land late, and
+/// members that were told of it refuse a lower one.
+fn spend(next: &mut ApplicationRecord, epoch: i64) {
+    next.epoch = next.epoch.max(epoch);
 }
 
 fn assume(placement: &mut Placement, role: Role, now: Timestamp) {
@@ -152,6 +160,7 @@ fn follow_move(
                 next.epoch = record.epoch + 1;
                 put(next, &migration.from, Role::Active, record.epoch + 1, now);
             }
+            spend(next, record.epoch);
             if next.on(&migration.to).is_some() {
                 put(next, &migration.to, Role::Retiring, record.epoch, now);
             }

@@ -260,6 +260,26 @@ pub struct Cordon {
     pub dry_run: bool,
 }
 
+/// Who Flambeau and applications are on a cluster, and where the credential
+/// is; `unjoin` goes by the MemberCluster, and by these where there is none any
+/// more.
+#[derive(Debug, Args)]
+pub struct Identity {
+    /// Namespace of Flambeau's ServiceAccount on the cluster.
+    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
+    pub member_namespace: String,
+    /// Flambeau's ServiceAccount on the cluster.
+    #[arg(long, value_name = "NAME", default_value = "flambeau")]
+    pub service_account: String,
+    /// ServiceAccount as which applications are written, in each of their
+    /// namespaces.
+    #[arg(long, value_name = "NAME", default_value = "flambeau-applications")]
+    pub application_service_account: String,
+    /// Namespace of the Secret on the hub.
+    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
+    pub secret_namespace: String,
+}
+
 /// Options of `join`.
 #[derive(Debug, Args)]
 pub struct Join {
@@ -294,19 +314,8 @@ pub struct Join {
     /// life.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = token_lifetime)]
     pub token_lifetime: SignedDuration,
-    /// Namespace of Flambeau's ServiceAccount on the cluster.
-    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
-    pub member_namespace: String,
-    /// Flambeau's ServiceAccount on the cluster.
-    #[arg(long, value_name = "NAME", default_value = "flambeau")]
-    pub service_account: String,
-    /// ServiceAccount as which applications are written, in each of their
-    /// namespaces.
-    #[arg(long, value_name = "NAME", default_value = "flambeau-applications")]
-    pub application_service_account: String,
-    /// Namespace of the Secret on the hub.
-    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
-    pub secret_namespace: String,
+    #[command(flatten)]
+    pub identity: Identity,
     /// Print the manifests of both, or of one, and make nothing.
     #[arg(
         long,
@@ -360,22 +369,8 @@ pub struct Unjoin {
     /// on the cluster is said.
     #[arg(long)]
     pub without_member: bool,
-    /// Namespace of Flambeau's ServiceAccount on the cluster, where the hub
-    /// does not know it any more.
-    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
-    pub member_namespace: String,
-    /// Flambeau's ServiceAccount on the cluster, where the hub does not know
-    /// it any more.
-    #[arg(long, value_name = "NAME", default_value = "flambeau")]
-    pub service_account: String,
-    /// ServiceAccount of applications, where the hub does not know it any
-    /// more.
-    #[arg(long, value_name = "NAME", default_value = "flambeau-applications")]
-    pub application_service_account: String,
-    /// Namespace of the Secret on the hub, where no MemberCluster names it any
-    /// more.
-    #[arg(long, value_name = "NAMESPACE", default_value = "flambeau-system")]
-    pub secret_namespace: String,
+    #[command(flatten)]
+    pub identity: Identity,
     /// Say what would be deleted; delete nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -439,10 +434,31 @@ pub struct Complete {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use flambeau_testbed::documentation::{self, Class};
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_documentation_asks_is_understood() {
+        let (mut asked, mut wrong) = (0, Vec::new());
+        for command in documentation::commands().unwrap() {
+            if command.class() != Some(Class::Plugin) {
+                continue;
+            }
+            asked += 1;
+            let words = command.words();
+            let line = ["kubectl-flambeau".to_owned()]
+                .into_iter()
+                .chain(words.into_iter().skip(2));
+            if let Err(error) = Cli::try_parse_from(line) {
+                wrong.push(format!("{}: {}\n{error}", command.place, command.text));
+            }
+        }
+        assert!(asked > 20, "only {asked} commands were found");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]

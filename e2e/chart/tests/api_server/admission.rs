@@ -8,32 +8,19 @@ use flambeau_testbed::wait::{self, Probe};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{Cluster, GAMES, PATIENCE, SharedCluster},
-    trial,
-};
+use crate::cluster::{Cluster, GAMES, PATIENCE, SharedCluster};
 
 const OPERATOR: &str = "system:serviceaccount:flambeau-system:flambeau";
 
 pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
     vec![
-        trial(
-            cluster,
-            "admission::evidence_names_the_one_who_asked",
-            requests,
-        ),
-        trial(
-            cluster,
-            "admission::an_owner_does_not_evade_the_law",
-            sensitivity,
-        ),
-        trial(
-            cluster,
+        cluster.trial("admission::evidence_names_the_one_who_asked", requests),
+        cluster.trial("admission::an_owner_does_not_evade_the_law", sensitivity),
+        cluster.trial(
             "admission::the_operator_changes_tokens_and_no_other_secret",
             credentials,
         ),
-        trial(
-            cluster,
+        cluster.trial(
             "admission::facts_of_clusters_are_not_for_everybody",
             clusters,
         ),

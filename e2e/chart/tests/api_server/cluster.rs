@@ -1,24 +1,16 @@
 //! A control plane with the chart installed.
 
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use flambeau_chart::rendered::{NAMESPACE, RELEASE};
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
     helm::{Helm, chart},
+    shared::Shared,
     wait::{self, Probe},
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// Far longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,35 +19,25 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const GAMES: &str = "games";
 
 /// Who may do what in the tests: user, role, and the namespace that the role is bound in.
-const BINDINGS: [(&str, &str, Option<&str>); 5] = [
+const BINDINGS: [(&str, &str, Option<&str>); 6] = [
     ("spectator", "view", Some(GAMES)),
     ("owner", "edit", Some(GAMES)),
     ("everybody", "flambeau-view", None),
+    ("passer-by", "flambeau-view-fleet", None),
     ("sre", "flambeau-sre", None),
     ("compliance", "flambeau-compliance", None),
 ];
 
-/// The cluster of all tests, started by the first that needs it; dropping it stops it.
-#[derive(Default)]
-pub struct SharedCluster(OnceLock<Result<Cluster, String>>);
-
-impl SharedCluster {
-    /// The cluster, running and with the chart installed.
-    pub fn get(&self) -> Result<&Cluster, String> {
-        let start = || Cluster::start().map_err(|error| format!("{error:#}"));
-        self.0.get_or_init(start).as_ref().map_err(Clone::clone)
-    }
-}
+/// The cluster of all tests.
+pub type SharedCluster = Shared<Cluster>;
 
 /// A control plane with the chart installed.
 pub struct Cluster {
     plane: ControlPlane,
-    files: TempDir,
-    written: AtomicUsize,
 }
 
 impl Cluster {
-    fn start() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let options = Options {
             // Who aggregates roles.
             controller_manager: true,
@@ -63,8 +45,6 @@ impl Cluster {
         };
         let cluster = Self {
             plane: ControlPlane::start_temporary(&options)?,
-            files: TempDir::with_prefix("flambeau-chart-").context("make a folder")?,
-            written: AtomicUsize::new(0),
         };
         cluster.apply(&[
             json!({
@@ -84,13 +64,7 @@ impl Cluster {
             "--namespace",
             NAMESPACE,
         ])?;
-        cluster.kubectl(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ])?;
+        cluster.plane.await_definitions()?;
         cluster.apply(&BINDINGS.map(|(user, role, namespace)| binding(user, role, namespace)))?;
         // Until the roles are aggregated.
         wait::until("aggregated roles", PATIENCE, || {
@@ -111,9 +85,7 @@ impl Cluster {
 
     /// Applies objects as the administrator.
     pub fn apply(&self, objects: &[Value]) -> Result<()> {
-        let file = self.file(objects)?;
-        self.kubectl(&["apply", "--server-side", "-f", &file])?;
-        Ok(())
+        self.plane.apply(objects)
     }
 
     /// Asks whether an object could be created by a user, and creates nothing.
@@ -134,16 +106,8 @@ impl Cluster {
 
     /// A file with these objects.
     pub fn file(&self, objects: &[Value]) -> Result<String> {
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let file = self.files.path().join(format!("{number}.json"));
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-        write(&file, &list)?;
-        Ok(file.display().to_string())
+        self.plane.manifests(objects)
     }
-}
-
-fn write(file: &Path, value: &Value) -> Result<()> {
-    fs::write(file, value.to_string()).with_context(|| format!("write {}", file.display()))
 }
 
 fn binding(user: &str, role: &str, namespace: Option<&str>) -> Value {

@@ -7,14 +7,10 @@ use flambeau_chart::rendered::{self, NAMESPACE, of_kind};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{Cluster, SharedCluster},
-    trial,
-};
+use crate::cluster::{Cluster, SharedCluster};
 
 pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
-    vec![trial(
-        cluster,
+    vec![cluster.trial(
         "pods::a_namespace_that_enforces_restricted_pod_security_takes_them",
         taken,
     )]

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use flambeau_chart::rendered::{NAMESPACE, RELEASE};
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
+    documentation::{self, Class},
     helm::{Helm, chart},
 };
 use libtest_mimic::Trial;
@@ -34,6 +35,55 @@ fn outlived() -> Result<()> {
         .context("it can be installed again")?;
     hub.kubectl(&["get", "cloudprovider", "east"])
         .context("objects are kept")?;
+    Ok(())
+}
+
+/// Every command of Helm in the documentation, for real, in a cluster of its own.
+pub fn documented() -> Trial {
+    Trial::test("release::as_the_documentation_says", || {
+        as_documented().map_err(|error| format!("{error:#}").into())
+    })
+}
+
+fn as_documented() -> Result<()> {
+    let plane = ControlPlane::start_temporary(&Options::default())?;
+    let chart = chart().display().to_string();
+    let helm = Helm::of(plane.kubeconfig())?;
+    let install = [
+        "install",
+        RELEASE,
+        &chart,
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+    ];
+    let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE];
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let (mut asked, mut installed) = (0, false);
+    for command in documentation::commands()? {
+        if command.class() != Some(Class::Helm) {
+            continue;
+        }
+        asked += 1;
+        let words = command.words().split_off(1);
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| {
+                word.replace("charts/flambeau", &chart)
+                    .replace("sha256:...", &digest)
+            })
+            .collect();
+        let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+        match (arguments[0] == "install", installed) {
+            (true, true) => drop(helm.run(&uninstall)?),
+            (false, false) => drop(helm.run(&install)?),
+            _ => {}
+        }
+        helm.run(&arguments)
+            .with_context(|| format!("{}: {}", command.place, command.text))?;
+        installed = arguments[0] != "uninstall";
+    }
+    ensure!(asked >= 4, "only {asked} commands were found");
     Ok(())
 }
 
@@ -90,22 +140,14 @@ impl Hub {
             replicas,
         ])?;
         ensure!(replicas == "3", "the upgrade reached the Deployment");
-        self.kubectl(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ])?;
+        self.plane.await_definitions()?;
         self.kubectl(&["get", "freezes"])
             .context("the upgrade brought the kind")?;
         Ok(())
     }
 
     fn uninstalled(&self) -> Result<()> {
-        let file = tempfile::NamedTempFile::with_suffix(".json")?;
-        std::fs::write(file.path(), PROVIDER)?;
-        self.kubectl(&["apply", "-f", &file.path().display().to_string()])?;
+        self.plane.apply(&[serde_json::from_str(PROVIDER)?])?;
         let said = Helm::of(self.plane.kubeconfig())?.run(&[
             "uninstall",
             RELEASE,

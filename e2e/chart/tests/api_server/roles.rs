@@ -8,10 +8,7 @@ use libtest_mimic::Trial;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{Cluster, GAMES, SharedCluster},
-    trial,
-};
+use crate::cluster::{Cluster, GAMES, SharedCluster};
 
 const VERBS: [&str; 8] = [
     "get",
@@ -41,11 +38,19 @@ const LOOKS: &str = "get list watch";
 /// A user, and the verbs that it may use on kinds; none on the others.
 type Expected = (&'static str, &'static [(&'static str, &'static str)]);
 
-const EXPECTED: [Expected; 5] = [
-    // A role that is bound in a namespace says nothing of what has none.
+const EXPECTED: [Expected; 6] = [
+    // A role that is bound in a namespace says nothing of what has none; nor does `view` show Secrets.
+    ("spectator", &[("migrations", LOOKS)]),
     (
-        "spectator",
-        &[("gamesapplications", LOOKS), ("migrations", LOOKS)],
+        "passer-by",
+        &[
+            ("cloudproviders", LOOKS),
+            ("evacuations", LOOKS),
+            ("freezes", LOOKS),
+            ("memberclusters", LOOKS),
+            ("migrations", LOOKS),
+            ("sovereigntypolicies", LOOKS),
+        ],
     ),
     (
         "owner",
@@ -93,21 +98,13 @@ pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
     let mut trials: Vec<Trial> = EXPECTED
         .iter()
         .map(|(user, expected)| {
-            trial(cluster, format!("roles::{user}"), move |cluster| {
+            cluster.trial(format!("roles::{user}"), move |cluster| {
                 exactly(cluster, user, expected)
             })
         })
         .collect();
-    trials.push(trial(
-        cluster,
-        "roles::nobody_writes_status_or_reads_secrets",
-        records,
-    ));
-    trials.push(trial(
-        cluster,
-        "roles::an_owner_is_bound_to_its_namespace",
-        bound,
-    ));
+    trials.push(cluster.trial("roles::nobody_writes_status_or_reads_secrets", records));
+    trials.push(cluster.trial("roles::an_owner_is_bound_to_its_namespace", bound));
     trials
 }
 

@@ -24,7 +24,7 @@ const STOPPED: Duration = Duration::from_secs(20);
 /// The leader is stopped in the middle of a move, again and again; another takes over and ends the move under a higher
 /// epoch; the old one wakes. No member takes anything from it: the epoch of no object ever falls.
 pub fn stopped_and_woken(world: &World) -> Result<Counted> {
-    let trials = if soak() { 7 } else { 2 };
+    let trials = if soak() { 20 } else { 2 };
     let stage = world.stage("woken")?;
     let played = stage.play(stage.asked(Sensitivity::Public, &["alibaba"]), |_| {})?;
     let load = played.load()?;

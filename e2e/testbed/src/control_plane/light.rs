@@ -4,9 +4,11 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{ControlPlaneSpec, Ports};
@@ -40,6 +42,8 @@ pub struct ControlPlane {
     kubectl: PathBuf,
     client: ApiClient,
     folder: PathBuf,
+    manifests: TempDir,
+    written: AtomicUsize,
     _temporary: Option<TempDir>,
 }
 
@@ -120,6 +124,9 @@ impl ControlPlane {
             kubeconfig: spec.kubeconfig(),
             kubectl: tools.kubectl.clone(),
             folder: folder.to_path_buf(),
+            manifests: TempDir::with_prefix("flambeau-manifests-")
+                .context("make a folder for manifests")?,
+            written: AtomicUsize::new(0),
             _temporary: None,
         };
         // The API server retries until etcd answers, so both start at once.
@@ -184,6 +191,54 @@ impl ControlPlane {
             bail!("kubectl {}: {}", arguments.join(" "), message.trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Writes objects into a file for kubectl, which lives as long as this control plane, and returns its path.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn manifests(&self, objects: &[Value]) -> Result<String> {
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let file = self.manifests.path().join(format!("{number}.json"));
+        let content = match objects {
+            [object] => object.to_string(),
+            items => json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(),
+        };
+        fs::write(&file, content).with_context(|| format!("write {}", file.display()))?;
+        Ok(file.display().to_string())
+    }
+
+    /// Applies objects on the server's side, as the administrator; takes over fields that somebody else wrote.
+    ///
+    /// # Errors
+    /// When the API server refuses one.
+    pub fn apply(&self, objects: &[Value]) -> Result<()> {
+        let file = self.manifests(objects)?;
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &file])?;
+        Ok(())
+    }
+
+    /// Waits until all definitions that were applied are served.
+    ///
+    /// # Errors
+    /// When they are not within a minute.
+    pub fn await_definitions(&self) -> Result<()> {
+        let established = "--for=condition=Established";
+        self.kubectl(&["wait", "crd", "--all", established, "--timeout=60s"])?;
+        Ok(())
+    }
+
+    /// A kubeconfig for this control plane, in JSON, with another user, such as `{"token": "..."}`.
+    ///
+    /// # Errors
+    /// When the administrator's cannot be read.
+    pub fn kubeconfig_of(&self, user: Value) -> Result<String> {
+        let file = self.kubeconfig.display();
+        let text = fs::read_to_string(&self.kubeconfig).with_context(|| format!("read {file}"))?;
+        let mut kubeconfig: Value =
+            serde_yaml::from_str(&text).with_context(|| format!("parse {file}"))?;
+        kubeconfig["users"][0]["user"] = user;
+        Ok(kubeconfig.to_string())
     }
 }
 

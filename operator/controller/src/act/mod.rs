@@ -19,7 +19,7 @@ use crate::{
     edge::{Edge, EdgeError},
     hub::{Entry, Hub, Meta, Table},
     members::{Erasure, MemberError, Members},
-    metrics::Metrics,
+    progress::Signals,
 };
 use events::Events;
 use flambeau_crds::{
@@ -73,7 +73,7 @@ pub struct Actor<E> {
     members: Members,
     edge: E,
     writes: HubWrites,
-    metrics: Metrics,
+    signals: Signals,
     events: Events,
     erased: Arc<Mutex<HashSet<(Name, ApplicationKey)>>>,
     routed: Arc<Mutex<HashMap<ApplicationKey, Routed>>>,
@@ -83,14 +83,14 @@ pub struct Actor<E> {
 
 impl<E: Edge> Actor<E> {
     /// Writes through these, and nothing else.
-    pub fn new(hub: Hub, members: Members, edge: E, writes: HubWrites, metrics: Metrics) -> Self {
+    pub fn new(hub: Hub, members: Members, edge: E, writes: HubWrites, signals: Signals) -> Self {
         let events = Events::new(hub.client.clone());
         Self {
             hub,
             members,
             edge,
             writes,
-            metrics,
+            signals,
             events,
             erased: Arc::default(),
             routed: Arc::default(),
@@ -155,12 +155,12 @@ impl<E: Edge> Actor<E> {
                 finalizer,
                 status,
                 happenings,
-                ended,
+                progress,
             } => {
                 self.store(&hub.migrations, &key, &meta, status, finalizer)
                     .await?;
-                if let Some(ended) = ended {
-                    self.metrics.ended(&ended);
+                if let Some(progress) = progress {
+                    self.signals.progressed(&progress);
                 }
                 self.events.tell(happenings);
                 Ok(())
@@ -182,19 +182,19 @@ impl<E: Edge> Actor<E> {
                 replaced,
                 erasure,
             } => {
-                self.erase(&key, &cluster, &kinds, replaced, erasure.as_ref())
-                    .await
+                let erase = self.erase(&key, &cluster, &kinds, replaced, erasure.as_ref());
+                Box::pin(erase).await
             }
             Work::Edge {
                 declared,
                 weights,
                 endpoints,
-            } => self.route(declared, weights, endpoints).await,
+            } => Box::pin(self.route(declared, weights, endpoints)).await,
             Work::RemoveEdge { key } => {
                 self.routed().remove(&key);
                 Ok(self.edge.remove(&key).await?)
             }
-            report => self.report(report).await,
+            report => Box::pin(self.report(report)).await,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Happening;
 use crate::{
     declared::Declared, edge::EndpointAddress, hub::Meta, lanes::Lane, members::Erasure,
-    metrics::EndedMove,
+    progress::Progress,
 };
 use flambeau_crds::{
     CloudProviderStatus, EvacuationStatus, FreezeStatus, GamesApplicationStatus,
@@ -55,8 +55,8 @@ pub enum Work {
         status: Option<Box<MigrationStatus>>,
         /// What to tell.
         happenings: Vec<Happening>,
-        /// How it ended, if it does with this.
-        ended: Option<EndedMove>,
+        /// How far it came with this, for figures and traces.
+        progress: Option<Box<Progress>>,
     },
     /// Writes a copy.
     Write {

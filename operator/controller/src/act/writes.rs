@@ -72,7 +72,8 @@ impl<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>> Scope<K>
 }
 
 // The semaphore lives as long as the writes and is never closed, so that a
-// turn always comes.
+// turn always comes. A thousand applications wait for one at the same time:
+// what a request needs is allocated when it has come.
 impl HubWrites {
     /// Exports the counters.
     pub fn register(&self, registry: &mut Registry) {
@@ -107,7 +108,7 @@ impl HubWrites {
         ]);
         let api = <E::Object as Resource>::Scope::api(hub.client.clone(), &key.namespace);
         let patch = json_patch(patch)?;
-        let answer = api.patch_status(&key.name, &params(), &patch).await;
+        let answer = Box::pin(api.patch_status(&key.name, &params(), &patch)).await;
         self.take("patch_status", table, (key, meta), answer)
     }
 
@@ -137,7 +138,7 @@ impl HubWrites {
                 "metadata": { "name": &*key.name, "uid": meta.uid, "finalizers": [FINALIZER] },
             });
             let patch = Patch::Apply(object);
-            let answer = api.patch(&key.name, &params().force(), &patch).await;
+            let answer = Box::pin(api.patch(&key.name, &params().force(), &patch)).await;
             return self.take("protect", table, (key, meta), answer);
         }
         let Some(index) = meta.finalizer else {
@@ -150,7 +151,7 @@ impl HubWrites {
             { "op": "test", "path": path, "value": FINALIZER },
             { "op": "remove", "path": path },
         ]))?;
-        let answer = api.patch(&key.name, &params(), &patch).await;
+        let answer = Box::pin(api.patch(&key.name, &params(), &patch)).await;
         self.take("release", table, (key, meta), answer)
     }
 
@@ -175,10 +176,10 @@ impl HubWrites {
             ..PostParams::default()
         };
         let _turn = self.turns.acquire().await;
-        let answer = match api.create(&params, object).await {
+        let answer = match Box::pin(api.create(&params, object)).await {
             Err(Error::Api(status)) if status.code == 409 => {
-                api.get(object.meta().name.as_deref().unwrap_or_default())
-                    .await
+                let name = object.meta().name.as_deref().unwrap_or_default();
+                Box::pin(api.get(name)).await
             }
             answer => answer,
         };

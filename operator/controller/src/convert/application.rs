@@ -16,7 +16,6 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeSet, HashSet},
     fmt::Write,
-    sync::Arc,
 };
 
 /// What an application is for the planner, and its objects, which are taken
@@ -93,6 +92,12 @@ fn declared_object(
     let api_version = text("/apiVersion").ok_or_else(|| missing("apiVersion"))?;
     let kind = text("/kind").ok_or_else(|| missing("kind"))?;
     let name = text("/metadata/name").ok_or_else(|| missing("metadata.name"))?;
+    // Another place on the member: API servers take an encoded slash in a path for a slash.
+    if name.contains(['/', '%']) || matches!(name.as_str(), "" | "." | "..") {
+        return Err(format!(
+            "spec.resources[{index}].metadata.name: is no name of an object: give one without '/' and '%'"
+        ));
+    }
     if let Some(other) = text("/metadata/namespace").filter(|other| other != namespace) {
         return Err(format!(
             "spec.resources[{index}].metadata.namespace: is {other}, but an application lives in its own namespace {namespace}: remove the field"
@@ -115,15 +120,16 @@ fn declared_object(
         }
     }
     let digest = digest(&manifest);
-    Ok(DeclaredObject {
-        kind: Kind {
-            api_version: api_version.into(),
-            kind: kind.into(),
-        },
-        name: name.into(),
-        manifest: Arc::new(manifest),
-        digest: digest.into(),
-    })
+    let kind = Kind {
+        api_version: api_version.into(),
+        kind: kind.into(),
+    };
+    Ok(DeclaredObject::new(
+        kind,
+        name.into(),
+        &manifest,
+        digest.into(),
+    ))
 }
 
 /// The first half of SHA-256 over the manifest with sorted keys, in
@@ -223,5 +229,48 @@ fn strategy(strategy: MigrationStrategy) -> Strategy {
         soak: seconds(strategy.soak_seconds),
         drain: seconds(strategy.drain_seconds),
         ready_timeout: seconds(strategy.ready_timeout_seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refusal(manifest: &Value) -> Option<String> {
+        let object = json!({"apiVersion": "flambeau.dev/v1alpha1", "kind": "GamesApplication",
+            "metadata": {"name": "shop", "namespace": "games"},
+            "spec": {"sensitivity": "Public", "resources": [manifest]}});
+        let mut object = serde_json::from_value(object).unwrap();
+        application(&mut object).1.err()
+    }
+
+    /// The definition refuses them before; an older one may not.
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in [
+            "../../kube-system/secrets/x",
+            "web/status",
+            "web/token",
+            "web%2Fstatus",
+            "..",
+            "",
+        ] {
+            let manifest =
+                json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}});
+            let refused = refusal(&manifest).unwrap_or_default();
+            assert!(
+                refused.starts_with("spec.resources[0].metadata.name: "),
+                "{name}: {refused}"
+            );
+        }
+        let manifest = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "kube-system"}});
+        let refused = refusal(&manifest).unwrap_or_default();
+        assert!(
+            refused.starts_with("spec.resources[0].metadata.namespace: "),
+            "{refused}"
+        );
+        let manifest = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "system:web?"}});
+        assert_eq!(refusal(&manifest), None);
     }
 }

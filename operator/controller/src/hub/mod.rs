@@ -2,6 +2,7 @@
 //! watches and by the answers to its own writes.
 
 mod credentials;
+pub mod definitions;
 mod entries;
 mod missing;
 mod renewal;
@@ -18,6 +19,7 @@ pub use table::Table;
 
 use crate::{dirty::Dirty, members::Members};
 use credentials::Credentials;
+use definitions::Definitions;
 use flambeau_planner::model::Kind;
 use jiff::Timestamp;
 use kube::Client;
@@ -48,6 +50,8 @@ pub struct Hub {
     pub freezes: Arc<Table<FreezeEntry>>,
     /// Kinds that the hub does not know.
     pub missing: Missing,
+    /// Whether the hub knows every field of this version.
+    pub definitions: Definitions,
     /// What time it is, for tokens that expire.
     pub now: fn() -> Timestamp,
     kinds: Arc<RwLock<BTreeSet<Kind>>>,
@@ -66,6 +70,7 @@ impl Hub {
             evacuations: Arc::default(),
             freezes: Arc::default(),
             missing: Missing::default(),
+            definitions: Definitions::default(),
             now: Timestamp::now,
             kinds: Arc::default(),
         }
@@ -74,6 +79,12 @@ impl Hub {
     /// Starts the watches. Members learn what is declared and how they are
     /// reached as soon as it is known here.
     pub fn watch(&self, members: &Members, dirty: &Dirty) -> JoinSet<()> {
+        let comparing = self
+            .definitions
+            .clone()
+            .watch(self.client.clone(), dirty.clone());
+        // Not among those whose end is the end of the process.
+        drop(tokio::spawn(comparing));
         let mut tasks = JoinSet::new();
         tasks.spawn(self.watch_quietly(&self.providers, dirty));
         tasks.spawn(self.watch_quietly(&self.policies, dirty));
@@ -136,9 +147,10 @@ impl Hub {
     }
 
     /// Whether every kind was listed once: before that, what is not there is
-    /// unknown, not absent.
+    /// unknown, not absent; and whether the hub stores whatever is written.
     pub fn synced(&self) -> bool {
-        self.providers.synced()
+        self.definitions.suffice()
+            && self.providers.synced()
             && self.clusters.synced()
             && self.policies.synced()
             && self.applications.synced()

@@ -1,7 +1,7 @@
 //! The election as the process sees it: it leads, or has to end.
 
 use super::{Election, End, Leadership, LeaseSettings};
-use crate::transport;
+use crate::{requests::HubRequests, transport};
 use kube::Config;
 use tokio::{
     sync::watch,
@@ -30,12 +30,16 @@ pub enum Lost {
 }
 
 impl Candidacy {
-    /// Becomes a candidate; leads at once and for ever without settings. Must
-    /// be called within a tokio runtime.
+    /// Becomes a candidate; leads at once and for ever without settings. What
+    /// it asks of the hub is counted. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When the certificates or credentials of the hub cannot be used.
-    pub fn begin(hub: &Config, settings: Option<LeaseSettings>) -> Result<Self, kube::Error> {
+    pub fn begin(
+        hub: &Config,
+        settings: Option<LeaseSettings>,
+        requests: &HubRequests,
+    ) -> Result<Self, kube::Error> {
         let (release, released) = watch::channel(false);
         let Some(settings) = settings else {
             return Ok(Self {
@@ -47,7 +51,7 @@ impl Candidacy {
         };
         // The Lease has connections of its own: it does not wait for others,
         // and is asked for before this process leads.
-        let client = transport::client(hub, &Leadership::always())?;
+        let client = transport::counted_client(hub, &Leadership::always(), requests)?;
         let election = Election::new(client, settings);
         Ok(Self {
             leadership: election.leadership(),

@@ -15,7 +15,8 @@ use super::{
     metrics::Verb,
     observe::{self, How, Write},
     order,
-    refusal::{Failure, failure, not_yet, refused, title},
+    refusal::{Failure, failure, not_written, refused, title},
+    secrets,
     seen::{self, Judgement, Seen},
 };
 use crate::declared::{Declared, DeclaredObject};
@@ -43,6 +44,7 @@ pub(super) async fn apply(
         epoch,
     };
     let result = job.lead().await;
+    let result = result.map_err(|error| secrets::without_values(error, declared));
     match &result {
         Ok(corrected) => turn.done(*corrected, &member.shared.dirty),
         // The watch that is missing asks for a plan when it is there.
@@ -87,8 +89,8 @@ impl Job<'_> {
         let epochs = &self.member.fence.epochs;
         let key = &self.declared.key;
         // What is remembered may be left of an application of the same name that was deleted before this one was made.
-        if fenced && epochs.behind(self.connection, key, self.token()).await? {
-            return self.run().await;
+        if fenced && Box::pin(epochs.behind(self.connection, key, self.token())).await? {
+            return Box::pin(self.run()).await;
         }
         result
     }
@@ -106,15 +108,14 @@ impl Job<'_> {
         )?;
         if !pending.is_empty() {
             let (epochs, key) = (&self.member.fence.epochs, &self.declared.key);
-            epochs
-                .raise(
-                    self.member,
-                    self.connection,
-                    key,
-                    self.token(),
-                    IfMissing::Make,
-                )
-                .await?;
+            let raise = epochs.raise(
+                self.member,
+                self.connection,
+                key,
+                self.token(),
+                IfMissing::Make,
+            );
+            Box::pin(raise).await?;
         }
         let mut corrected = false;
         // Kubelets wait for what a new pod reads: nothing there has to wait.
@@ -155,14 +156,14 @@ impl Job<'_> {
                 return Err(error);
             }
         }
-        erase::delete_all(
+        let delete = erase::delete_all(
             self.member,
             self.connection,
             &self.declared.key,
             &pending.surplus,
             self.epoch,
-        )
-        .await?;
+        );
+        Box::pin(delete).await?;
         Ok(corrected)
     }
 
@@ -180,17 +181,29 @@ impl Job<'_> {
         let _permit = self.member.permits.acquire().await;
         // The member may have gone silent while others were waited for.
         self.member.connection()?;
-        match &write.how {
-            How::Create => self.create(object, &resource).await.map(|()| false),
+        // Many wait for a permit at the same time: what a request needs is
+        // allocated when it may begin.
+        Box::pin(self.write_now(&write.how, object, &resource)).await
+    }
+
+    /// Whether it was put right after a change by somebody else.
+    async fn write_now(
+        &self,
+        how: &How,
+        object: &DeclaredObject,
+        resource: &Resource,
+    ) -> Result<bool, MemberError> {
+        match how {
+            How::Create => self.create(object, resource).await.map(|()| false),
             How::Update { uid, drifted } => {
                 if *drifted {
                     tracing::info!(cluster = %self.member.name, application = %self.declared.key, kind = %object.kind.kind,
                         name = %object.name, "put right: it was changed by somebody else");
                 }
-                self.send(object, &resource, Expect::Uid(uid)).await?;
+                self.send(object, resource, Expect::Uid(uid)).await?;
                 Ok(*drifted)
             }
-            How::Check { uid } => self.check(object, &resource, uid).await,
+            How::Check { uid } => self.check(object, resource, uid).await,
         }
     }
 
@@ -277,7 +290,7 @@ impl Job<'_> {
         };
         answer
             .and_then(|answer| answer.json())
-            .map_err(|error| not_yet(title(object), &error))
+            .map_err(|error| not_written(object, &error))
     }
 
     /// Writes an object; where the application may not yet write in its
@@ -363,7 +376,7 @@ impl Job<'_> {
     fn accept(&self, object: &DeclaredObject, answer: &Answer) -> Result<(), Failure> {
         let live: Live = answer
             .json()
-            .map_err(|error| Failure::Final(not_yet(title(object), &error)))?;
+            .map_err(|error| Failure::Final(not_written(object, &error)))?;
         let mut seen = Seen::of(&object.kind, &live, Some(self.declared));
         if let Judgement::Differs(shape) = seen.judgement {
             tracing::info!(cluster = %self.member.name, application = %self.declared.key, kind = %object.kind.kind,

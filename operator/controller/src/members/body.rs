@@ -32,9 +32,8 @@ pub(super) struct Body<'a> {
 
 impl Serialize for Body<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let manifest = self
-            .object
-            .manifest
+        let manifest = self.object.manifest();
+        let manifest = manifest
             .as_object()
             .ok_or_else(|| S::Error::custom("the manifest is not an object"))?;
         let secret = *self.object.kind.kind == *"Secret" && *self.object.kind.api_version == *"v1";
@@ -144,15 +143,11 @@ mod tests {
     use serde_json::json;
 
     fn body(manifest: Value, expect: Expect<'_>) -> Value {
-        let object = DeclaredObject {
-            kind: Kind {
-                api_version: manifest["apiVersion"].as_str().unwrap().into(),
-                kind: manifest["kind"].as_str().unwrap().into(),
-            },
-            name: "x".into(),
-            manifest: manifest.into(),
-            digest: "d1".into(),
+        let kind = Kind {
+            api_version: manifest["apiVersion"].as_str().unwrap().into(),
+            kind: manifest["kind"].as_str().unwrap().into(),
         };
+        let object = DeclaredObject::new(kind, "x".into(), &manifest, "d1".into());
         let key = ApplicationKey {
             namespace: "games".into(),
             name: "ticketing".into(),

@@ -9,7 +9,7 @@ use super::{
 use crate::{leader::Leadership, transport};
 use flambeau_planner::model::Name;
 use http::{Method, Request, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::{Body, Client};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{
@@ -21,6 +21,11 @@ use tokio::time::{Instant, timeout};
 
 /// How long a request may take, connection and answer included.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The largest answer, and the longest line of a watch: whatever is larger is
+/// not read any further, so that no member fills the operator's memory with
+/// one answer. An API server stores no object of more than 1.5 MiB
+/// (<https://etcd.io/docs/latest/dev-guide/limit/>).
+pub(super) const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 /// The longest message that is passed on.
 const MESSAGE_LIMIT: usize = 512;
 
@@ -100,12 +105,7 @@ impl Connection {
         let response = self.send(verb, request).await?;
         let status = response.status();
         let etag = response.headers().get(http::header::ETAG).cloned();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| RequestError::transport(&error))?
-            .to_bytes();
+        let body = whole(response.into_body()).await?;
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(Answer { status, etag, body });
         }
@@ -122,11 +122,9 @@ impl Connection {
         if status.is_success() {
             return Ok(response.into_body());
         }
-        let body = timeout(REQUEST_TIMEOUT, response.into_body().collect())
+        let body = timeout(REQUEST_TIMEOUT, whole(response.into_body()))
             .await
-            .map_err(|_| RequestError::Timeout(REQUEST_TIMEOUT))?
-            .map_err(|error| RequestError::transport(&error))?
-            .to_bytes();
+            .map_err(|_| RequestError::Timeout(REQUEST_TIMEOUT))??;
         Err(RequestError::Api(ApiError::read(status, &body)))
     }
 
@@ -149,6 +147,15 @@ impl Connection {
                 Err(RequestError::transport(&error))
             }
         }
+    }
+}
+
+/// The body of an answer, unless it is too large.
+async fn whole(body: Body) -> Result<bytes::Bytes, RequestError> {
+    match Limited::new(body, ANSWER_LIMIT).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(RequestError::TooLarge(ANSWER_LIMIT)),
+        Err(error) => Err(RequestError::transport(&*error)),
     }
 }
 
@@ -210,6 +217,8 @@ pub(super) enum RequestError {
     Transport(String),
     #[error("{0}")]
     Unreadable(String),
+    #[error("the answer is larger than {} MiB", .0 / 1024 / 1024)]
+    TooLarge(usize),
     #[error("{0}")]
     Api(ApiError),
 }

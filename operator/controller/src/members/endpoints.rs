@@ -70,7 +70,8 @@ impl Slice {
             // Absent means ready (https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#conditions).
             let ready = conditions.ready.unwrap_or(true);
             // All addresses of one endpoint are the same pod: the first counts.
-            endpoint.addresses.first()?.parse().ok().map(|ip| Address {
+            let ip = endpoint.addresses.first()?.parse().ok();
+            ip.filter(|ip| is_elsewhere(*ip)).map(|ip| Address {
                 ip,
                 ready,
                 serving: conditions.serving.unwrap_or(ready),
@@ -106,6 +107,22 @@ impl Slice {
     }
 }
 
+/// Whether an address can be that of a pod on a member. One that means the
+/// machine which connects to it, or its neighbours on the same link (where
+/// clouds hand out credentials), or many machines, would lead requests of users
+/// and the operator's own connections to where nobody wants them. API servers
+/// refuse these in an EndpointSlice
+/// (<https://kubernetes.io/docs/reference/kubernetes-api/service-resources/endpoint-slice-v1/>);
+/// one that lies may not.
+fn is_elsewhere(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let of_this_link = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast() || ip.octets()[0] == 0,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !(of_this_link || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
+}
+
 fn list<T: for<'de> Deserialize<'de>>(live: &Live, field: &str) -> Vec<T> {
     live.fields
         .get(field)
@@ -122,19 +139,7 @@ pub(super) fn traffic_port(declared: &Declared) -> Option<(&str, Option<&str>)> 
             && *object.kind.api_version == *"v1"
             && object.name == traffic.service
     })?;
-    let port = service
-        .manifest
-        .pointer("/spec/ports")?
-        .as_array()?
-        .iter()
-        .find(|port| {
-            port.get("port").and_then(serde_json::Value::as_u64) == Some(traffic.port.into())
-        })?;
-    let name = port
-        .get("name")
-        .and_then(|name| name.as_str())
-        .filter(|name| !name.is_empty());
-    Some((&service.name, name))
+    Some((&service.name, service.port_name(traffic.port)?))
 }
 
 #[cfg(test)]
@@ -180,6 +185,50 @@ mod tests {
                 ("10.0.0.2".to_owned(), 8080, false, true, true),
                 ("10.0.0.3".to_owned(), 8080, true, true, false),
             ]
+        );
+    }
+
+    #[test]
+    fn addresses_that_are_nowhere_or_here_are_left_out() {
+        let addresses = |addresses: &[&str]| {
+            let endpoints: Vec<_> = addresses
+                .iter()
+                .map(|one| json!({"addresses": [one]}))
+                .collect();
+            let live = json!({
+                "metadata": {"name": "web", "labels": {"kubernetes.io/service-name": "web"}},
+                "ports": [{"port": 80}], "endpoints": endpoints,
+            });
+            let slice = Slice::of(&slice_kind(), &serde_json::from_value(live).unwrap()).unwrap();
+            slice.addresses("web", None).count()
+        };
+        for ip in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+        ] {
+            assert_eq!(addresses(&[ip]), 0, "{ip}");
+            assert_eq!(addresses(&[ip, "10.0.0.1"]), 1, "{ip}");
+        }
+        assert_eq!(
+            addresses(&[
+                "10.0.0.1",
+                "192.168.0.1",
+                "100.64.0.1",
+                "fd00::1",
+                "2001:db8::1"
+            ]),
+            5
         );
     }
 

@@ -10,7 +10,7 @@ use super::{
     member::Member,
     metrics::Verb,
     observe::{self, Surplus},
-    order,
+    order, refusal, secrets,
     seen::Seen,
     store::Coverage,
 };
@@ -52,6 +52,10 @@ pub(super) async fn erase(
     ("erase", kinds, erasure).hash(&mut hasher);
     let turn = member.works.begin(key, hasher.finish())?;
     let result = erase_now(member, &connection, key, kinds, erasure).await;
+    let result = result.map_err(|error| match member.shared.declared(key) {
+        Some(declared) => secrets::without_values(error, &declared),
+        None => error,
+    });
     match &result {
         Ok(()) => turn.done(false, &member.shared.dirty),
         Err(error) => {
@@ -174,7 +178,7 @@ impl Deletion<'_> {
                 {
                     return Err(refused(&object, &error));
                 }
-                Err(error) => return Err(not_yet(&object, error.to_string())),
+                Err(error) => return Err(not_yet(&object, refusal::told(&object.kind, &error))),
             }
         }
         Err(not_yet(&object, "it changes all the time".to_owned()))
@@ -218,7 +222,7 @@ impl Deletion<'_> {
         match answer.and_then(|answer| answer.json::<Live>()) {
             Ok(live) => Ok(Some(Surplus::of(&Seen::of(&object.kind, &live, None)))),
             Err(error) if error.code() == Some(404) => Ok(None),
-            Err(error) => Err(not_yet(object, error.to_string())),
+            Err(error) => Err(not_yet(object, refusal::told(&object.kind, &error))),
         }
     }
 }
@@ -226,7 +230,7 @@ impl Deletion<'_> {
 fn refused(object: &Surplus, error: &ApiError) -> MemberError {
     MemberError::Refused {
         object: order::title(&object.kind, &object.name),
-        message: error.to_string(),
+        message: refusal::explanation(&object.kind, error),
     }
 }
 

@@ -111,6 +111,25 @@ pub enum MemberError {
 }
 
 impl MemberError {
+    /// The same error, with what others said of it in other words.
+    pub(super) fn map_words(mut self, change: impl FnOnce(String) -> String) -> Self {
+        match &mut self {
+            Self::Refused { message, .. } | Self::NotYet { message, .. } => {
+                *message = change(std::mem::take(message));
+            }
+            Self::NotConnected { .. }
+            | Self::NotObserved { .. }
+            | Self::NotServed { .. }
+            | Self::NotAllowed { .. }
+            | Self::Foreign { .. }
+            | Self::EpochTooLow { .. }
+            | Self::Fenced { .. }
+            | Self::BackingOff { .. }
+            | Self::UnderWay => {}
+        }
+        self
+    }
+
     /// Whether only a change of the declaration, or on the member, can help.
     /// That a newer leader has taken over is no refusal: nothing is wrong
     /// with the object or the member.

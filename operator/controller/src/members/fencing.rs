@@ -2,9 +2,9 @@
 //! leads.
 //!
 //! The epoch of an application grows by one whenever its active cluster
-//! changes, and stands on every object as an annotation. The writer compares
-//! before it writes; but a leader that was paused or cut off compares with
-//! what it knew. So every member carries an admission policy
+//! changes or a move is walked back, and stands on every object as an
+//! annotation. The writer compares before it writes; but a leader that was
+//! paused or cut off compares with what it knew. So every member carries an admission policy
 //! ([`policy`], a `ValidatingAdmissionPolicy`: no webhook, nothing of it runs
 //! outside the API server) that compares with what is stored:
 //!

@@ -84,12 +84,8 @@ mod tests {
             api_version: "apps/v1".into(),
             kind: "Deployment".into(),
         };
-        let object = DeclaredObject {
-            kind,
-            name: "x".into(),
-            manifest: Arc::new(json!({"spec": {"replicas": 3}})),
-            digest: "d".into(),
-        };
+        let manifest = json!({"spec": {"replicas": 3}});
+        let object = DeclaredObject::new(kind, "x".into(), &manifest, "d".into());
         let key = ApplicationKey {
             namespace: "games".into(),
             name: "a".into(),
@@ -106,7 +102,7 @@ mod tests {
         assert!(forms.set(&key, Some(1)));
         assert!(!forms.set(&key, Some(1)));
         let standby = forms.of(whole.clone());
-        assert_eq!(standby.objects[0].manifest["spec"]["replicas"], 1);
+        assert_eq!(standby.objects[0].manifest()["spec"]["replicas"], 1);
         assert!(Arc::ptr_eq(&forms.of(whole.clone()), &standby));
         assert_eq!(*forms.apply(&whole), *standby);
         let anew = Arc::new((*whole).clone());

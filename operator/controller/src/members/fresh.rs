@@ -1,16 +1,8 @@
 //! Knowledge from fresh reads of a member, for what cannot be undone.
 
 use super::{
-    connection::{Connection, REQUEST_TIMEOUT, get},
-    discovery::encoded,
-    endpoints::slice_kind,
-    error::MemberError,
-    live::List,
-    member::Member,
-    metrics::Verb,
-    observe,
-    seen::Seen,
-    store::Copy,
+    connection::Connection, discovery::encoded, endpoints::slice_kind, error::MemberError,
+    member::Member, observe, pages::Pages, seen::Seen, store::Copy,
 };
 use crate::declared::Declared;
 use flambeau_crds::APPLICATION_LABEL;
@@ -98,17 +90,17 @@ pub(super) async fn list(
         encoded(APPLICATION_LABEL),
         encoded(&key.name)
     );
-    let answer = match get(&path) {
-        Ok(request) => connection.call(Verb::List, request, REQUEST_TIMEOUT).await,
-        Err(error) => Err(error),
-    };
-    match answer.and_then(|answer| answer.json::<List>()) {
-        Ok(list) => Ok(list
-            .items
-            .iter()
-            .map(|live| Seen::of(kind, live, declared))
-            .collect()),
-        Err(error) if error.code() == Some(404) => Ok(Vec::new()),
-        Err(error) => Err(not_yet(error.to_string())),
+    let mut pages = Pages::of(connection, path);
+    let mut objects = Vec::new();
+    loop {
+        match pages.next().await {
+            Ok(Some(page)) => {
+                let seen = page.items.iter();
+                objects.extend(seen.map(|live| Seen::of(kind, live, declared)));
+            }
+            Ok(None) => return Ok(objects),
+            Err(error) if error.code() == Some(404) => return Ok(Vec::new()),
+            Err(error) => return Err(not_yet(error.to_string())),
+        }
     }
 }

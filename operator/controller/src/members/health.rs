@@ -34,6 +34,8 @@ struct State {
     ever: bool,
     /// When it last answered, or else since when it is asked.
     last: Instant,
+    /// When it was last seen to be well, or else since when it is asked.
+    well: Instant,
     /// Since when it answers without interruption.
     answers: Option<Moment>,
     /// It was unreachable before it answered.
@@ -68,6 +70,7 @@ impl Health {
                 reach: Reach::NotObserved,
                 ever: false,
                 last: Instant::now(),
+                well: Instant::now(),
                 answers: None,
                 returned: false,
                 lost: false,
@@ -89,6 +92,14 @@ impl Health {
     /// Since when the member answers without interruption.
     pub fn answers_since(&self) -> Option<Timestamp> {
         self.lock().answers.as_mut().map(Moment::time)
+    }
+
+    /// How long ago it last answered with what was asked for, or else since
+    /// when it is asked.
+    pub fn unobserved(&self, connection: Option<&Connection>) -> Duration {
+        let well = self.lock().well;
+        let answer = connection.and_then(Connection::last_answer);
+        answer.map_or(well, |answer| answer.max(well)).elapsed()
     }
 
     /// Whether the member was unreachable before it answered.
@@ -167,6 +178,7 @@ impl Health {
             }
             Verdict::Answers => {
                 state.ever = true;
+                state.well = Instant::now();
                 match &state.complaint {
                     Some(message) => Reach::Misconfigured {
                         message: message.clone(),
@@ -482,5 +494,21 @@ mod tests {
             message.contains("never answered: connection refused"),
             "{message}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_gets_older_until_the_member_says_something_useful() {
+        let case = Case::new();
+        let age = || case.member.health.unobserved(Some(&case.connection));
+        wait(3000).await;
+        assert_eq!(age(), Duration::from_secs(3), "it was never observed");
+        case.judge(Verdict::Answers);
+        assert_eq!(age(), Duration::ZERO);
+        wait(5000).await;
+        case.judge(Verdict::Refused("unauthorized".to_owned()));
+        case.silent();
+        assert_eq!(age(), Duration::from_secs(5));
+        case.connection.answered();
+        assert_eq!(age(), Duration::ZERO, "a watch tells as well as a probe");
     }
 }

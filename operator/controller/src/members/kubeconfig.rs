@@ -5,6 +5,7 @@
 //! refused with the field and the remedy. No value of the kubeconfig stands in
 //! a message: it is a credential.
 
+use super::token;
 use kube::config::{AuthInfo, Cluster, Config, Kubeconfig};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -35,6 +36,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Access, String> {
     let (cluster, user) = selected(&kubeconfig)?;
     refuse_cluster(&cluster)?;
     refuse_user(&user)?;
+    refuse_token(bytes)?;
     let server = cluster.server.clone().unwrap_or_default();
     let mut hasher = DefaultHasher::new();
     (
@@ -100,6 +102,10 @@ fn refuse_cluster(cluster: &Cluster) -> Result<(), String> {
         return Err("proxy-url is not supported: remove it".into());
     }
     let server = cluster.server.as_deref().unwrap_or_default();
+    // It is told in messages, so no credential may stand in it.
+    if server.contains(['@', '?', '#']) {
+        return Err("server of the kubeconfig holds more than an address: remove user, password and query, and give a token".into());
+    }
     let https = server.parse::<http::Uri>().is_ok_and(|uri| {
         uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty())
     });
@@ -137,6 +143,16 @@ fn refuse_user(user: &AuthInfo) -> Result<(), String> {
         )),
         None => Ok(()),
     }
+}
+
+/// Refuses what fits into no request: often, the line break at the end of a
+/// file.
+fn refuse_token(kubeconfig: &[u8]) -> Result<(), String> {
+    let fits = |token: String| token.bytes().all(|byte| byte.is_ascii_graphic());
+    if token::text(kubeconfig).is_none_or(fits) {
+        return Ok(());
+    }
+    Err("token of the kubeconfig holds a blank, a line break or a letter that no token has: store it without".to_owned())
 }
 
 #[cfg(test)]
@@ -204,6 +220,28 @@ mod tests {
                 refusal(&format!("{SERVER}, {cluster}"), "token: abc").starts_with(field),
                 "{cluster}"
             );
+        }
+    }
+
+    #[test]
+    fn an_address_that_holds_a_credential_is_refused_without_repeating_it() {
+        for server in [
+            "https://sesame@192.0.2.1",
+            "https://a:sesame@192.0.2.1:6443",
+            "https://192.0.2.1/?token=sesame",
+        ] {
+            let message = refusal(&format!("server: '{server}'"), "token: abc");
+            assert!(message.starts_with("server of the kubeconfig"), "{message}");
+            assert!(!message.contains("sesame"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_fits_into_no_request_is_refused_without_repeating_it() {
+        for token in ["sesame\\n", "open sesame", "sésame", "sesame\\0"] {
+            let message = refusal(SERVER, &format!("token: \"{token}\""));
+            assert!(message.starts_with("token of the kubeconfig"), "{message}");
+            assert!(!message.contains("sesame"), "{message}");
         }
     }
 

@@ -271,6 +271,12 @@ impl Member {
         })
     }
 
+    /// How long ago it was last observed, or else since when it is asked.
+    pub fn unobserved(&self) -> Duration {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        self.health.unobserved(session.connection.as_deref())
+    }
+
     pub fn set_unreachable_after(&self, limit: Duration) {
         let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         self.unreachable_after.store(millis, Ordering::Relaxed);

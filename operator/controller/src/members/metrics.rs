@@ -1,10 +1,16 @@
-//! Counters of what is asked of members.
+//! Counters of what is asked of members, and how old the answers are.
 
+use super::Inner;
 use flambeau_planner::model::Name;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
-    registry::Registry,
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+use std::{
+    fmt,
+    sync::{PoisonError, Weak},
 };
 
 /// Counters of requests to members; clones count together.
@@ -78,6 +84,34 @@ impl MemberMetrics {
             code,
         };
         self.requests.get_or_create(&labels).inc();
+    }
+}
+
+/// `flambeau_member_observation_age_seconds`, at the moment of the question and
+/// by the clock that nobody sets. It does not keep members alive.
+#[derive(Debug)]
+pub(super) struct Ages(pub Weak<Inner>);
+
+impl Collector for Ages {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let mut metric = encoder.encode_descriptor(
+            "member_observation_age",
+            "Time since the member last answered with what was asked for, or else since it is asked",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        let Some(inner) = self.0.upgrade() else {
+            return Ok(());
+        };
+        let members = inner.members.read().unwrap_or_else(PoisonError::into_inner);
+        for (name, member) in members.iter() {
+            let labels = ClusterLabels {
+                cluster: name.to_string(),
+            };
+            let age = member.unobserved().as_secs_f64();
+            ConstGauge::new(age).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -29,10 +29,12 @@ mod namespace;
 mod nodes;
 mod observe;
 mod order;
+mod pages;
 mod probe;
 mod readiness;
 mod refusal;
 pub mod rights;
+mod secrets;
 mod seen;
 mod store;
 pub mod token;
@@ -109,9 +111,10 @@ impl Members {
         }))
     }
 
-    /// Registers the counters of requests.
+    /// Registers the counters of requests, and how old observations are.
     pub fn register(&self, registry: &mut Registry) {
         self.0.shared.metrics.register(registry);
+        registry.register_collector(Box::new(metrics::Ages(Arc::downgrade(&self.0))));
     }
 
     /// The counters of requests.

@@ -331,13 +331,9 @@ mod tests {
     }
 
     fn declared(digest: &str) -> Arc<Declared> {
-        let objects = ["ConfigMap", "Secret"].map(|name| DeclaredObject {
-            kind: kind(name),
-            name: "x".into(),
-            manifest: Arc::new(
-                json!({"apiVersion": "v1", "kind": name, "metadata": {"name": "x"}}),
-            ),
-            digest: digest.into(),
+        let objects = ["ConfigMap", "Secret"].map(|name| {
+            let manifest = json!({"apiVersion": "v1", "kind": name, "metadata": {"name": "x"}});
+            DeclaredObject::new(kind(name), "x".into(), &manifest, digest.into())
         });
         Arc::new(Declared {
             key: key(),

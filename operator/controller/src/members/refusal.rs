@@ -50,6 +50,22 @@ pub(super) fn not_yet(what: String, error: &RequestError) -> MemberError {
     }
 }
 
+/// What was not done with an object, and may be done later.
+pub(super) fn not_written(object: &DeclaredObject, error: &RequestError) -> MemberError {
+    MemberError::NotYet {
+        what: title(object),
+        message: told(&object.kind, error),
+    }
+}
+
+/// An error about an object of a kind, for people.
+pub(super) fn told(kind: &Kind, error: &RequestError) -> String {
+    match error {
+        RequestError::Api(api) => explanation(kind, api),
+        other => other.to_string(),
+    }
+}
+
 pub(super) fn refused(object: &DeclaredObject, message: String) -> Failure {
     Failure::Final(MemberError::Refused {
         object: title(object),
@@ -59,7 +75,7 @@ pub(super) fn refused(object: &DeclaredObject, message: String) -> Failure {
 
 pub(super) fn failure(object: &DeclaredObject, error: &RequestError) -> Failure {
     let RequestError::Api(api) = error else {
-        return Failure::Final(not_yet(title(object), error));
+        return Failure::Final(not_written(object, error));
     };
     if let Some((live, epoch)) = fencing::refusal(&api.message) {
         return Failure::Final(MemberError::Fenced {
@@ -79,8 +95,8 @@ pub(super) fn failure(object: &DeclaredObject, error: &RequestError) -> Failure 
         409 => Failure::Conflict,
         422 if replaced() => Failure::Conflict,
         // The credentials may be renewed, the Namespace may come back.
-        401 | 429 => Failure::Final(not_yet(title(object), error)),
-        403 if api.going() => Failure::Final(not_yet(title(object), error)),
+        401 | 429 => Failure::Final(not_written(object, error)),
+        403 if api.going() => Failure::Final(not_written(object, error)),
         code if code < 500 || misfit(&api.message) => {
             refused(object, explanation(&object.kind, api))
         }
@@ -105,13 +121,17 @@ fn misfit(message: &str) -> bool {
 
 /// What the API server said, for people: without its preamble, and for
 /// Secrets without anything that could hold a value.
-fn explanation(kind: &Kind, api: &ApiError) -> String {
+pub(super) fn explanation(kind: &Kind, api: &ApiError) -> String {
     if *kind.kind == *"Secret" {
+        if let Some(policy) = policy(&api.message) {
+            return format!("refused by {policy} (values are not shown)");
+        }
         let fields: Vec<&str> = api
             .details
             .causes
             .iter()
             .map(|cause| cause.field.as_str())
+            .filter(|field| !field.is_empty())
             .collect();
         return match (fields.as_slice(), misfit(&api.message)) {
             ([], true) => "does not fit the schema of a Secret: data must be base64, stringData text (values are not shown)".to_owned(),
@@ -125,6 +145,25 @@ fn explanation(kind: &Kind, api: &ApiError) -> String {
         Some((preamble, rest)) if misfit(preamble) => rest.to_owned(),
         _ => message,
     }
+}
+
+/// The admission policy or webhook that refused an object, by its name, which
+/// says to whom to turn.
+fn policy(message: &str) -> Option<String> {
+    [
+        (
+            "ValidatingAdmissionPolicy '",
+            '\'',
+            "ValidatingAdmissionPolicy",
+        ),
+        ("admission webhook \"", '"', "admission webhook"),
+    ]
+    .iter()
+    .find_map(|(before, after, what)| {
+        let (_, rest) = message.split_once(before)?;
+        let (name, _) = rest.split_once(*after)?;
+        Some(format!("{what} {name}"))
+    })
 }
 
 #[cfg(test)]
@@ -147,12 +186,7 @@ mod tests {
     }
 
     fn object(name: &str) -> DeclaredObject {
-        DeclaredObject {
-            kind: kind(name),
-            name: "x".into(),
-            manifest: json!({}).into(),
-            digest: "d".into(),
-        }
+        DeclaredObject::new(kind(name), "x".into(), &json!({}), "d".into())
     }
 
     #[test]
@@ -185,6 +219,24 @@ mod tests {
             api(400, json!({"message": "sesame"})),
         ] {
             let text = explanation(&kind("Secret"), &error);
+            assert!(!text.contains("sesame"), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_refuses_a_secret_is_named() {
+        for (message, says) in [
+            (
+                "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'no-secrets' with binding 'b' denied request: sesame",
+                "refused by ValidatingAdmissionPolicy no-secrets ",
+            ),
+            (
+                "admission webhook \"guard.example.org\" denied the request: sesame",
+                "refused by admission webhook guard.example.org ",
+            ),
+        ] {
+            let text = explanation(&kind("Secret"), &api(403, json!({"message": message})));
+            assert!(text.starts_with(says), "{text}");
             assert!(!text.contains("sesame"), "{text}");
         }
     }

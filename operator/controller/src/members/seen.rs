@@ -79,7 +79,7 @@ impl Seen {
         let same = declared.filter(|declared| digest == Some(&*declared.digest));
         let judgement = match same {
             None => Judgement::Unknown,
-            Some(declared) if covers::covers(&declared.manifest, live) => Judgement::Covers,
+            Some(declared) if covers::covers(&declared.manifest(), live) => Judgement::Covers,
             Some(_) => Judgement::Differs(covers::shape(live)),
         };
         Self {
@@ -172,14 +172,12 @@ mod tests {
             },
             uid: "u".into(),
             created: None,
-            objects: vec![DeclaredObject {
-                kind: kind(),
-                name: "x".into(),
-                manifest: Arc::new(
-                    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"k": "v"}}),
-                ),
-                digest: "d1".into(),
-            }],
+            objects: vec![DeclaredObject::new(
+                kind(),
+                "x".into(),
+                &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"k": "v"}}),
+                "d1".into(),
+            )],
             traffic: None,
         }
     }

@@ -77,8 +77,13 @@ impl Token {
 
 /// The token that a kubeconfig holds, if it holds one.
 pub fn held(kubeconfig: &[u8]) -> Option<Token> {
+    Token::read(&text(kubeconfig)?)
+}
+
+/// The same, whatever it says of itself.
+pub(super) fn text(kubeconfig: &[u8]) -> Option<String> {
     let mut kubeconfig: Value = serde_yaml::from_slice(kubeconfig).ok()?;
-    Token::read(place(&mut kubeconfig)?.as_str()?)
+    Some(place(&mut kubeconfig)?.as_str()?.to_owned())
 }
 
 /// The kubeconfig with another token in place of the one that it holds; none

@@ -2,11 +2,12 @@
 //! for every kind on its own, so that trouble with one starves no other.
 
 use super::{
-    connection::{Connection, REQUEST_TIMEOUT, RequestError, get, unreadable},
+    connection::{ANSWER_LIMIT, Connection, RequestError, get, unreadable},
     discovery::Resource,
-    live::{Event, EventKind, List, Live},
+    live::{Event, EventKind, Live},
     member::Member,
     metrics::Verb,
+    pages::Pages,
     seen::{self, Seen},
     store::Scope,
 };
@@ -25,8 +26,6 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Objects per page of a list: a page is in memory as a whole.
-const PAGE: usize = 100;
 /// How long the API server keeps one watch.
 const WATCH_SECONDS: u64 = 300;
 /// How long a watch may be silent: bookmarks come about every minute.
@@ -186,7 +185,10 @@ impl Watch {
         tracing::debug!(cluster = %self.member.name, kind = %self.kind, %error, "watch failed");
         // Silence of the whole member is told by its health; a refusal concerns this kind.
         let refused = matches!(error, RequestError::Api(api) if api.code < 500)
-            || matches!(error, RequestError::Unreadable(_));
+            || matches!(
+                error,
+                RequestError::Unreadable(_) | RequestError::TooLarge(_)
+            );
         if refused {
             let trouble = format!(
                 "{} cannot be listed on {}: {error}",
@@ -218,38 +220,25 @@ impl Watch {
     }
 
     async fn list(&mut self) -> Result<(), RequestError> {
-        let mut listed = Vec::new();
-        let mut next = String::new();
-        loop {
-            let path = format!(
-                "{}?labelSelector={}&limit={PAGE}&continue={}",
-                self.path(),
-                super::discovery::encoded(APPLICATION_LABEL),
-                super::discovery::encoded(&next)
-            );
-            let answer = self
-                .connection
-                .call(Verb::List, get(&path)?, REQUEST_TIMEOUT)
-                .await?;
-            let page: List = answer.json()?;
-            drop(answer);
+        let path = format!(
+            "{}?labelSelector={}",
+            self.path(),
+            super::discovery::encoded(APPLICATION_LABEL),
+        );
+        let connection = self.connection.clone();
+        let mut pages = Pages::of(&connection, path);
+        let (mut listed, mut version) = (Vec::new(), String::new());
+        while let Some(page) = pages.next().await? {
             listed.extend(page.items.iter().filter_map(|live| self.see(live)));
-            next = page.metadata.r#continue;
-            if next.is_empty() {
-                let version = page.metadata.resource_version;
-                let number = version.parse().unwrap_or(0);
-                self.resume = Some(version);
-                if self
-                    .member
-                    .store
-                    .lock()
-                    .replace(&self.kind, &self.scope, number, listed)
-                {
-                    self.member.shared.dirty.mark();
-                }
-                return Ok(());
-            }
+            version = page.metadata.resource_version;
         }
+        let number = version.parse().unwrap_or(0);
+        self.resume = Some(version);
+        let mut contents = self.member.store.lock();
+        if contents.replace(&self.kind, &self.scope, number, listed) {
+            self.member.shared.dirty.mark();
+        }
+        Ok(())
     }
 
     fn see(&self, live: &Live) -> Option<(ApplicationKey, Seen)> {
@@ -376,6 +365,9 @@ impl Lines {
                 Some(Ok(frame)) => {
                     connection.answered();
                     if let Some(data) = frame.data_ref() {
+                        if self.buffer.len() + data.len() > ANSWER_LIMIT {
+                            return Err(RequestError::TooLarge(ANSWER_LIMIT));
+                        }
                         self.buffer.extend_from_slice(data);
                     }
                 }

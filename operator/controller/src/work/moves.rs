@@ -6,7 +6,7 @@ use crate::{
     convert,
     edge::Edge,
     hub::{ApplicationEntry, MigrationEntry},
-    metrics::EndedMove,
+    progress::Progress,
 };
 use flambeau_crds::{APPLICATION_LABEL, FINALIZER, Migration, MigrationStatus};
 use flambeau_planner::{
@@ -136,14 +136,14 @@ impl<E: Edge> Due<'_, E> {
         } else {
             Vec::new()
         };
-        let ended = changed.then(|| EndedMove::of(entry.spec.type_, &entry.status, &status));
+        let progress = changed.then(|| Progress::of(key, entry, record));
         Some(Work::Migration {
             key: key.clone(),
             meta: entry.meta.clone(),
             finalizer,
             status: changed.then(|| Box::new(status)),
             happenings,
-            ended: ended.flatten(),
+            progress: progress.flatten(),
         })
     }
 
@@ -185,7 +185,7 @@ fn release(key: &ApplicationKey, entry: &MigrationEntry) -> Work {
         finalizer: Finalizer::Release,
         status: None,
         happenings: Vec::new(),
-        ended: None,
+        progress: None,
     }
 }
 

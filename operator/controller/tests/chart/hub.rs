@@ -1,7 +1,10 @@
 //! A hub with the chart installed, and the operator as a process with the token of the chart's ServiceAccount.
 
 use crate::audit::{self, Use};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use flambeau_chart::rendered::{NAMESPACE, RELEASE};
 use flambeau_operator::members::rights::RENEWED_LABEL;
 use flambeau_testbed::{
@@ -97,19 +100,11 @@ impl Hub {
             "--create-namespace",
         ];
         helm.run(&install).unwrap();
-        self.kubectl(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ]);
+        self.plane.await_definitions().unwrap();
         self.kubectl(&["create", "namespace", GAMES]);
         let token = self.kubectl(&["create", "token", RELEASE, "--namespace", NAMESPACE]);
-        let mut kubeconfig: Value =
-            serde_yaml::from_str(&fs::read_to_string(self.plane.kubeconfig()).unwrap()).unwrap();
-        kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
-        fs::write(self.kubeconfig(), kubeconfig.to_string()).unwrap();
+        let kubeconfig = self.plane.kubeconfig_of(json!({"token": token.trim()}));
+        fs::write(self.kubeconfig(), kubeconfig.unwrap()).unwrap();
     }
 
     fn join(&self, cluster: &str, provider: &str, kubeconfig: &Path) {
@@ -131,8 +126,24 @@ impl Hub {
         }));
     }
 
+    /// Everything that the operator logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("operator.log")).unwrap()
+    }
+
+    /// The token of a member as it is stored now.
+    pub fn token(&self, cluster: &str) -> String {
+        let secret = format!("secret/member-{cluster}");
+        let data = "jsonpath={.data.kubeconfig}";
+        let kubeconfig = self.kubectl(&["get", &secret, "--namespace", NAMESPACE, "-o", data]);
+        let kubeconfig = STANDARD.decode(kubeconfig).unwrap();
+        let kubeconfig: Value = serde_yaml::from_slice(&kubeconfig).unwrap();
+        let token = kubeconfig["users"][0]["user"]["token"].as_str();
+        token.unwrap().to_owned()
+    }
+
     /// The operator's own kubeconfig.
-    fn kubeconfig(&self) -> PathBuf {
+    pub fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("operator.kubeconfig")
     }
 
@@ -144,6 +155,7 @@ impl Hub {
             .arg(self.kubeconfig())
             .arg("--listen=127.0.0.1:0")
             .arg(format!("--leader-election-namespace={NAMESPACE}"))
+            .env("RUST_LOG", "debug,flambeau_operator=trace")
             .stderr(log)
             .spawn()
             .unwrap();
@@ -194,9 +206,8 @@ impl Hub {
     }
 
     pub fn apply(&self, object: &Value) {
-        let file = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
-        fs::write(file.path(), object.to_string()).unwrap();
-        self.kubectl(&["apply", "-f", &file.path().display().to_string()]);
+        let objects = std::slice::from_ref(object);
+        self.plane.apply(objects).unwrap();
     }
 
     /// Everything that the operator asked for so far.

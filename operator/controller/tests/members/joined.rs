@@ -30,7 +30,7 @@ fn access(membership: &Membership) -> Value {
 }
 
 /// Joins a control plane.
-async fn joined(plane: &Plane, membership: &Membership) -> Fleet {
+pub async fn joined(plane: &Plane, membership: &Membership) -> Fleet {
     for manifest in membership.manifests() {
         plane.apply(&manifest);
     }

@@ -80,6 +80,20 @@ impl Plane {
         self.control_plane.kubectl(&arguments).unwrap()
     }
 
+    /// Runs kubectl, which may fail.
+    pub fn try_run(&self, arguments: &[&str]) -> Result<String, String> {
+        let answer = self.control_plane.kubectl(arguments);
+        answer.map_err(|error| format!("{error:#}"))
+    }
+
+    /// A kubeconfig of nobody, for whoever brings a token.
+    pub fn kubeconfig_without_user(&self) -> String {
+        let file = self.folder.path().join("nobody.kubeconfig");
+        let nobody = self.control_plane.kubeconfig_of(json!({})).unwrap();
+        std::fs::write(&file, nobody).unwrap();
+        file.display().to_string()
+    }
+
     /// Runs `kubectl get`.
     pub fn get(&self, arguments: &str) -> String {
         self.run(&format!("get {arguments}"))
@@ -332,15 +346,15 @@ pub fn application(namespace: &str, name: &str, objects: &[Value]) -> Declared {
     let objects = objects.iter().map(|manifest| {
         let mut hasher = DefaultHasher::new();
         manifest.hash(&mut hasher);
-        DeclaredObject {
-            kind: kind(
+        DeclaredObject::new(
+            kind(
                 manifest["apiVersion"].as_str().unwrap(),
                 manifest["kind"].as_str().unwrap(),
             ),
-            name: manifest["metadata"]["name"].as_str().unwrap().into(),
-            manifest: Arc::new(manifest.clone()),
-            digest: hasher.finish().to_string().into(),
-        }
+            manifest["metadata"]["name"].as_str().unwrap().into(),
+            manifest,
+            hasher.finish().to_string().into(),
+        )
     });
     Declared {
         key: key(namespace, name),

@@ -26,13 +26,29 @@ pub struct Fleet {
     links: BTreeMap<&'static str, Link>,
     folder: TempDir,
     operator: Option<Child>,
-    port: u16,
+    arguments: Vec<String>,
+    pub port: u16,
+    level: &'static str,
 }
 
 impl Fleet {
     /// Members `one` of provider `east` and `two` of provider `west`, both in
     /// France; the operator runs.
     pub fn start() -> Self {
+        Self::start_as(&[], "info")
+    }
+
+    /// The same, and the operator is told more.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_as(arguments, "info")
+    }
+
+    /// The same, with an operator that logs at this level.
+    pub fn start_saying(level: &'static str) -> Self {
+        Self::start_as(&[], level)
+    }
+
+    fn start_as(arguments: &[&str], level: &'static str) -> Self {
         let hub = ControlPlane::start_temporary(&Options::default()).unwrap();
         let members: BTreeMap<_, _> = ["one", "two"]
             .map(|name| {
@@ -52,7 +68,9 @@ impl Fleet {
             links,
             folder: tempfile::tempdir().unwrap(),
             operator: None,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
             port: free_port(),
+            level,
         };
         fleet.define();
         for (cluster, provider) in [("one", "east"), ("two", "west")] {
@@ -90,13 +108,7 @@ impl Fleet {
     pub fn define(&self) {
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/generated");
         self.hub(&["apply", "-f", &crds.display().to_string()]);
-        self.hub(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ]);
+        self.hub.await_definitions().unwrap();
     }
 
     /// Cuts the link between the operator and a member.
@@ -147,6 +159,9 @@ impl Fleet {
                 "--identity",
                 "only",
             ])
+            .args(&self.arguments)
+            .env("RUST_LOG", self.level)
+            .env("RUST_BACKTRACE", "full")
             .stderr(log)
             .spawn()
             .unwrap();
@@ -159,6 +174,20 @@ impl Fleet {
             operator.kill().unwrap();
             operator.wait().unwrap();
         }
+    }
+
+    /// Asks the operator to stop, waits until it has, and returns its exit code.
+    pub fn stop_operator(&mut self) -> Option<i32> {
+        let mut operator = self.operator.take().unwrap();
+        let id = nix::unistd::Pid::from_raw(i32::try_from(operator.id()).unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        operator.wait().unwrap().code()
+    }
+
+    /// Everything that the operator logged so far.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.folder.path().join("operator.log")).unwrap();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// What the operator counts.
@@ -218,9 +247,7 @@ impl Fleet {
     }
 
     pub fn apply(&self, object: &Value) {
-        let file = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
-        std::fs::write(file.path(), object.to_string()).unwrap();
-        self.hub(&["apply", "-f", &file.path().display().to_string()]);
+        self.hub.apply(std::slice::from_ref(object)).unwrap();
     }
 
     pub fn get(&self, what: &str) -> Value {
@@ -236,8 +263,10 @@ impl Fleet {
             })
         };
         if let Err(error) = wait::until(what, PATIENCE, probe) {
-            let log = std::fs::read_to_string(self.folder.path().join("operator.log"))
-                .unwrap_or_default();
+            let log = match self.level {
+                "trace" => "too much is logged".to_owned(),
+                _ => self.log(),
+            };
             let all = self.hub(&["get", "flambeau", "-A", "-o", "yaml"]);
             panic!("{error:#}\n{all}\n{log}");
         }
@@ -347,7 +376,8 @@ pub fn refuse(name: &str, providers: &[&str]) -> Value {
     })
 }
 
-fn free_port() -> u16 {
+/// A port of this machine that nobody listens on.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -364,7 +394,7 @@ fn server(member: &ControlPlane) -> SocketAddr {
 }
 
 /// One GET over loopback: status and body; nothing when nobody answers.
-fn get_over_http(port: u16, path: &str) -> Option<(u16, String)> {
+pub fn get_over_http(port: u16, path: &str) -> Option<(u16, String)> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;

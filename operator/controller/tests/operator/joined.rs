@@ -45,7 +45,7 @@ fn write(fleet: &Fleet, member: &str, object: &Value) {
 }
 
 /// Joins a member again, which an administrator's kubeconfig led to before.
-fn join(fleet: &Fleet, member: &str) {
+pub fn join(fleet: &Fleet, member: &str) {
     let membership = Membership {
         name: member.to_owned(),
         hub: "hub".to_owned(),

@@ -6,6 +6,8 @@
     reason = "a test ends with what goes wrong"
 )]
 
+mod bad_input;
+mod canary;
 mod failover;
 mod fleet;
 mod joined;
@@ -13,6 +15,9 @@ mod leftovers;
 mod link;
 mod metrics;
 mod moves;
+mod page;
+mod prometheus;
+mod traces;
 mod windows;
 
 use fleet::{Fleet, application, condition, provider_facts, refuse};

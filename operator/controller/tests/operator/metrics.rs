@@ -3,6 +3,8 @@
 use crate::{
     active, alone,
     fleet::{Fleet, application, refuse},
+    moves::request,
+    page::{Values, base, page},
 };
 use flambeau_operator::{
     act::HubWrites,
@@ -11,85 +13,13 @@ use flambeau_operator::{
     leader::Leadership,
     members::{MemberSettings, Members},
     metrics::{self, Metrics},
+    requests::HubRequests,
 };
-use flambeau_planner::{Reason, health::Health};
+use flambeau_planner::health::Health;
 use flambeau_testbed::upstream::Tools;
 use kube::Config;
 use serde_json::json;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
-
-/// A row of the page.
-struct Row {
-    type_: String,
-    labels: BTreeMap<String, Values>,
-    meaning: String,
-}
-
-/// What a label may say.
-enum Values {
-    /// These words.
-    Words(BTreeSet<String>),
-    /// Names of MemberClusters.
-    Cluster,
-    /// An HTTP status, or 0.
-    Code,
-    /// A stable reason.
-    Reason,
-}
-
-impl Values {
-    fn parse(text: &str) -> Self {
-        match text.trim() {
-            "CLUSTER" => Values::Cluster,
-            "CODE" => Values::Code,
-            "REASON" => Values::Reason,
-            words => Values::Words(in_code(words)),
-        }
-    }
-
-    fn allow(&self, value: &str) -> bool {
-        match self {
-            Values::Words(words) => words.contains(value),
-            Values::Cluster => ["one", "two"].contains(&value),
-            Values::Code => value
-                .parse()
-                .is_ok_and(|code: u16| code == 0 || (100..600).contains(&code)),
-            Values::Reason => Reason::parse(value).is_some(),
-        }
-    }
-}
-
-fn in_code(text: &str) -> BTreeSet<String> {
-    let words = text.split('`').skip(1).step_by(2);
-    words.map(str::to_owned).collect()
-}
-
-/// The page's rows by the name of the metric.
-fn page() -> BTreeMap<String, Row> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/metrics.md");
-    let text = std::fs::read_to_string(file).unwrap();
-    let rows = text.lines().filter_map(|line| {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [_, name, type_, labels, meaning, _] = cells[..] else {
-            return None;
-        };
-        let name = name.strip_prefix('`')?.strip_suffix('`')?;
-        let labels = labels.split("<br>").filter_map(|label| {
-            let (name, values) = label.split_once(':')?;
-            Some((name.trim_matches('`').to_owned(), Values::parse(values)))
-        });
-        let row = Row {
-            type_: type_.to_owned(),
-            labels: labels.collect(),
-            meaning: meaning.to_owned(),
-        };
-        Some((name.to_owned(), row))
-    });
-    rows.collect()
-}
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Names, without what the format appends by type, and help of everything that
 /// is registered, whether it has a value yet or not: the registry shows that
@@ -109,8 +39,9 @@ async fn registered() -> BTreeMap<String, String> {
         stats_url: None,
     };
     let edge = GatewayEdge::new(client, Dirty::default(), settings);
-    let (metrics, writes) = (Metrics::default(), HubWrites::default());
-    let registry = metrics::registry(leadership, &metrics, &writes, &members, &edge);
+    let (metrics, requests) = (Metrics::default(), HubRequests::default());
+    let writes = HubWrites::default();
+    let registry = metrics::registry(leadership, &metrics, &requests, &writes, &members, &edge);
     let debug = format!("{registry:?}");
     let mut found: BTreeMap<String, String> = debug
         .split("Descriptor { name: \"")
@@ -145,17 +76,14 @@ async fn registered() -> BTreeMap<String, String> {
 async fn the_page_explains_every_metric_in_the_words_that_the_operator_exports() {
     let registered = registered().await;
     let page = page();
-    let bases: BTreeSet<&str> = page
-        .keys()
-        .map(|name| name.trim_end_matches("_total"))
-        .collect();
+    let bases: BTreeSet<&str> = page.keys().map(|name| base(name)).collect();
     let names: BTreeSet<&str> = registered.keys().map(String::as_str).collect();
     assert_eq!(
         bases, names,
         "left: docs/reference/metrics.md; right: what is registered"
     );
     for (name, row) in &page {
-        let help = &registered[name.trim_end_matches("_total")];
+        let help = &registered[base(name)];
         assert!(
             row.meaning.starts_with(help.trim_end_matches('.')),
             "the page says of {name}: {}; the operator: {help}",
@@ -184,7 +112,11 @@ impl Seen {
                 .strip_prefix("# TYPE ")
                 .and_then(|rest| rest.split_once(' '))
             {
-                let suffix = if type_ == "counter" { "_total" } else { "" };
+                let suffix = match type_ {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
                 current = format!("{name}{suffix}");
                 self.types.insert(current.clone(), type_.to_owned());
             } else if !line.starts_with('#') && !line.is_empty() {
@@ -222,6 +154,7 @@ fn a_running_operator_exports_what_the_page_says_with_these_types_and_labels() {
         });
     };
     live_a_little(&fleet, &watch);
+    moves_are_refused_and_held(&fleet, &watch);
     is_fenced(&fleet, &watch);
 
     let page = page();
@@ -305,6 +238,24 @@ fn live_a_little(fleet: &Fleet, watch: Watch<'_>) {
             text.contains("reason=\"NoLawfulCluster\"") && text.contains("state=\"ClusterUnknown\"")
         },
     );
+}
+
+/// A move to where a policy refuses, and one that a person holds.
+fn moves_are_refused_and_held(fleet: &Fleet, watch: Watch<'_>) {
+    let away = active(&fleet.get("gapp/plain")).unwrap().to_owned();
+    let to = if away == "one" { "two" } else { "one" };
+    fleet.apply(&request("unlawful", "plain", &away, to));
+    watch("a gate fails", &|_, text| {
+        text.contains("flambeau_gates_failed_total{step=\"Preflight\",reason=\"ProviderRefused\"}")
+    });
+    fleet.hub(&["delete", "sovereigntypolicy", "law"]);
+    let mut held = request("held", "plain", &away, to);
+    held["spec"]["pause"] = json!(true);
+    fleet.apply(&held);
+    watch("a person holds a move", &|_, text| {
+        text.contains("flambeau_migrations_waiting{reason=\"Paused\"} 1")
+    });
+    fleet.hub(&["delete", "migration", "held", "--timeout=60s"]);
 }
 
 /// The member remembers a higher epoch than the hub: so it is after the hub

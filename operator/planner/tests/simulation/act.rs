@@ -156,6 +156,8 @@ fn write_late(
         flapping_until: 0,
         gone_at: None,
     };
+    // What is raised before the objects are written may arrive at once.
+    world.raise_epoch(key, cluster, epoch);
     if let Some(member) = world.members.get_mut(cluster) {
         member.late.push((lands, key.clone(), copy));
     }

@@ -256,8 +256,26 @@ pub fn release_clusters(world: &mut World) {
             });
             world.clusters.remove(&name);
             if used {
+                blame_who_took_it(world, &name);
                 world.taken_with_copies.insert(name);
             }
+        }
+    }
+}
+
+/// The copy that was taken out with its cluster may be the only one that
+/// answered: for a while, failures at the other places of its application are
+/// not held against anybody else.
+fn blame_who_took_it(world: &mut World, cluster: &Name) {
+    let applications = world.applications.values();
+    let others: Vec<Name> = applications
+        .filter(|application| application.record.on(cluster).is_some())
+        .flat_map(|application| &application.record.placements)
+        .map(|placement| placement.cluster.clone())
+        .collect();
+    for other in others {
+        if let Some(member) = world.members.get_mut(&other) {
+            member.disturbed = world.second;
         }
     }
 }

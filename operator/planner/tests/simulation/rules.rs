@@ -8,8 +8,8 @@ use crate::{
     world::{HubApplication, HubMigration, World},
 };
 use flambeau_planner::model::{
-    Application, ApplicationKey, ApplicationRecord, MigrationRecord, MoveType, Name, Reach, Role,
-    Service, Snapshot, Step,
+    Application, ApplicationKey, ApplicationRecord, MigrationRecord, MoveType, Name, Placement,
+    Reach, Role, Service, Snapshot, Step,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ pub fn application_record<'a>(
     }
     if !application.deleting {
         let grown = i64::from(was != is);
-        if new.epoch != old.epoch + grown {
+        if new.epoch != old.epoch + grown && !spent(world, old, key, new.epoch) {
             broken(
                 "an epoch for each active cluster",
                 format!(
@@ -90,6 +90,18 @@ pub fn application_record<'a>(
     Ok(())
 }
 
+/// Whether a move that was walked back, or whose object is gone, had an epoch:
+/// it is not given again.
+fn spent(world: &World, old: &ApplicationRecord, key: &ApplicationKey, epoch: i64) -> bool {
+    let abandoned = world.migrations.iter().any(|found| {
+        let abandoned = found.record.reached(Step::Abort);
+        found.application == *key && abandoned && found.record.epoch == epoch
+    });
+    let target =
+        |placement: &&Placement| placement.role == Role::Target && placement.epoch == epoch;
+    abandoned || old.placements.iter().find(target).is_some()
+}
+
 /// A copy that is left over somewhere never becomes the active one by itself.
 fn only_a_move_changes_the_place(
     world: &World,
@@ -118,7 +130,7 @@ fn one_lawful_standby(
     if clusters.len() != new.placements.len() {
         broken("one copy on a cluster", format!("{key}: {new:?}"))?;
     }
-    let standby = |placement: &&flambeau_planner::model::Placement| placement.role == Role::Standby;
+    let standby = |placement: &&Placement| placement.role == Role::Standby;
     if new.placements.iter().filter(standby).count() > 1 {
         broken("one standby", format!("{key}: {new:?}"))?;
     }
@@ -127,8 +139,8 @@ fn one_lawful_standby(
         if !application.deleting && !lawful(&law(world), &one.cluster, sensitivity, world.now()) {
             broken("a standby is lawful", format!("{key} on {}", one.cluster))?;
         }
-        if one.epoch > new.epoch + 1 {
-            broken("a standby is no newer than the next active copy", key)?;
+        if one.epoch > new.epoch {
+            broken("a standby is no newer than the application", key)?;
         }
     }
     Ok(())
@@ -230,16 +242,15 @@ pub fn write(
     cluster: &Name,
     epoch: i64,
 ) -> Result<(), Broken> {
-    let there = world
-        .members
-        .get(cluster)
-        .and_then(|member| member.copies.get(key));
-    if let Some(there) = there.filter(|there| there.epoch > epoch) {
+    let member = world.members.get(cluster);
+    let highest = member.and_then(|member| member.epochs.get(key));
+    if let Some(highest) = highest.filter(|highest| **highest > epoch) {
         broken(
             "lower epochs are refused",
-            format!("{key} on {cluster}: {epoch} after {}", there.epoch),
+            format!("{key} on {cluster}: {epoch} after {highest}"),
         )?;
     }
+    let there = member.and_then(|member| member.copies.get(key));
     let Some(application) = application(snapshot, key) else {
         return Ok(());
     };

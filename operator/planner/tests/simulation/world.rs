@@ -42,6 +42,9 @@ pub struct Member {
     /// Last second in which something failed by itself.
     pub disturbed: u64,
     pub copies: BTreeMap<ApplicationKey, CopyTruth>,
+    /// The highest epoch that it was told of an application: it takes no write
+    /// under a lower one, whether or not anything is there.
+    pub epochs: BTreeMap<ApplicationKey, i64>,
     /// Writes under way that land later, answered or not.
     pub late: Vec<(u64, ApplicationKey, CopyTruth)>,
 }
@@ -167,6 +170,7 @@ impl Member {
             mute: BTreeMap::new(),
             disturbed: 0,
             copies: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             late: Vec::new(),
         }
     }
@@ -357,6 +361,14 @@ impl World {
         }
     }
 
+    /// A member is told how far an application is.
+    pub fn raise_epoch(&mut self, key: &ApplicationKey, cluster: &Name, epoch: i64) {
+        if let Some(member) = self.members.get_mut(cluster) {
+            let highest = member.epochs.entry(key.clone()).or_default();
+            *highest = epoch.max(*highest);
+        }
+    }
+
     /// A member gets the objects of an application.
     pub fn write_copy(
         &mut self,
@@ -365,6 +377,7 @@ impl World {
         epoch: i64,
         floor: Option<u32>,
     ) {
+        self.raise_epoch(key, cluster, epoch);
         let generation = self
             .applications
             .get(key)
@@ -414,6 +427,9 @@ impl World {
     /// A copy begins to go; it serves no more from this second on.
     pub fn erase_copy(&mut self, key: &ApplicationKey, cluster: &Name) {
         let gone = self.second + self.random.between(1, 6);
+        if let Some(application) = self.applications.get(key) {
+            self.raise_epoch(key, cluster, application.record.epoch);
+        }
         if let Some(copy) = self
             .members
             .get_mut(cluster)
@@ -443,9 +459,9 @@ fn land_late_writes(
     member.late = later;
     for (_, key, copy) in Vec::from_iter::<Vec<_>>(due) {
         let newer = member
-            .copies
+            .epochs
             .get(&key)
-            .is_some_and(|there| there.epoch > copy.epoch);
+            .is_some_and(|highest| *highest > copy.epoch);
         // What comes from a former life of an application is refused.
         if applications.contains_key(&key) && !newer {
             member.copies.entry(key).or_insert(copy);

@@ -194,7 +194,7 @@ pub async fn ensure(
 ) -> anyhow::Result<Accepted> {
     let name = secret_name(&membership.name);
     let there = json!({"apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": name, "namespace": options.secret_namespace}});
+        "metadata": {"name": name, "namespace": options.identity.secret_namespace}});
     let before = hub.get(&there).await?;
     let held = before.as_ref().and_then(|secret| held(&secret.data));
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {
@@ -214,7 +214,7 @@ pub async fn ensure(
     {
         log.note(
             Place::Hub,
-            &format!("Secret {}/{name}", options.secret_namespace),
+            &format!("Secret {}/{name}", options.identity.secret_namespace),
             Done::Unchanged,
         );
         return Ok(accepted);
@@ -222,7 +222,7 @@ pub async fn ensure(
     let token = issue(member, membership, options.token_lifetime).await?;
     let kubeconfig = administrator.kubeconfig(&membership.name, &token)?;
     let accepted = patiently(&kubeconfig, membership).await?;
-    let secret = secret(&options.secret_namespace, membership, &kubeconfig);
+    let secret = secret(&options.identity.secret_namespace, membership, &kubeconfig);
     hub.apply(&secret, log).await?;
     Ok(accepted)
 }

@@ -152,7 +152,7 @@ fn secret(cluster: Option<&MemberCluster>, options: &Unjoin) -> Value {
     let (namespace, name) = cluster.map_or_else(
         || {
             let name = credentials::secret_name(&options.name);
-            (options.secret_namespace.clone(), name)
+            (options.identity.secret_namespace.clone(), name)
         },
         |cluster| {
             let reference = &cluster.spec.kubeconfig_secret;
@@ -175,8 +175,8 @@ async fn membership(
     let (namespace, service_account) = account.map_or_else(
         || {
             (
-                options.member_namespace.clone(),
-                options.service_account.clone(),
+                options.identity.member_namespace.clone(),
+                options.identity.service_account.clone(),
             )
         },
         |(namespace, name)| (namespace.to_owned(), name.to_owned()),
@@ -188,7 +188,7 @@ async fn membership(
         service_account,
         application_service_account: access
             .application_service_account
-            .unwrap_or_else(|| options.application_service_account.clone()),
+            .unwrap_or_else(|| options.identity.application_service_account.clone()),
         namespaces: access.namespaces,
         kinds: access.kinds,
     })

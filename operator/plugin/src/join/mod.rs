@@ -27,6 +27,12 @@ use std::{collections::BTreeSet, fmt::Write, process::ExitCode};
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
+/// What is said where no namespaces are named: RBAC has no way to leave some
+/// out.
+const EVERYWHERE: &str = "\
+no --namespace: whoever steals this credential reads the kinds of applications in every namespace, and may let them \
+into any, kube-system included; name the namespaces to take that back";
+
 /// `join`.
 ///
 /// # Errors
@@ -93,6 +99,9 @@ fn told(accepted: &Accepted, options: &Join) -> Vec<Line> {
         options.name
     );
     lines.push(next.into());
+    if options.namespaces.is_empty() {
+        lines.push(Line::new(Tone::Bad, EVERYWHERE.to_owned()));
+    }
     lines
 }
 
@@ -140,16 +149,17 @@ async fn membership(hub: &Side, options: &Join) -> anyhow::Result<Membership> {
     let system = ["kube-system", "kube-public", "kube-node-lease"];
     for namespace in &options.namespaces {
         ensure!(
-            !system.contains(&namespace.as_str()) && *namespace != options.member_namespace,
+            !system.contains(&namespace.as_str())
+                && *namespace != options.identity.member_namespace,
             "--namespace {namespace}: belongs to the system, and applications must not be there"
         );
     }
     Ok(Membership {
         name: options.name.clone(),
         hub: identity(hub).await?,
-        namespace: options.member_namespace.clone(),
-        service_account: options.service_account.clone(),
-        application_service_account: options.application_service_account.clone(),
+        namespace: options.identity.member_namespace.clone(),
+        service_account: options.identity.service_account.clone(),
+        application_service_account: options.identity.application_service_account.clone(),
         namespaces: sorted(&options.namespaces),
         kinds,
     })
@@ -168,7 +178,7 @@ fn member_cluster(options: &Join, membership: &Membership) -> anyhow::Result<Val
         "provider": options.provider,
         "residency": options.residency,
         "kubeconfigSecret": {
-            "namespace": options.secret_namespace,
+            "namespace": options.identity.secret_namespace,
             "name": credentials::secret_name(&options.name),
             "key": credentials::KEY,
         },
@@ -320,7 +330,8 @@ fn manifests(
     }
     if wanted != DryRun::Member {
         let kubeconfig = administrator.kubeconfig(&options.name, "TOKEN")?;
-        let mut secret = credentials::secret(&options.secret_namespace, membership, &kubeconfig);
+        let mut secret =
+            credentials::secret(&options.identity.secret_namespace, membership, &kubeconfig);
         if let Some(fields) = secret.as_object_mut() {
             fields.remove("data");
             fields.insert(

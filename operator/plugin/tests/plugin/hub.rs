@@ -4,52 +4,30 @@ use crate::objects::{application, cluster, healthy, name, provider, serving};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
+    shared::Shared,
     wait::{self, Probe},
 };
 use nix::pty::{Winsize, openpty};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
-use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The hub of all tests, started by the first that needs it, and for one of
-/// them at a time.
-#[derive(Default)]
-pub struct SharedHub {
-    hub: OnceLock<Result<Hub, String>>,
-    turn: Mutex<()>,
-}
+/// The hub of all tests.
+pub type SharedHub = Shared<Hub>;
 
-impl SharedHub {
-    /// Gives a test the hub with nothing in it but the usual fleet.
-    pub fn lend(&self, test: fn(&Hub) -> Result<()>) -> Result<(), String> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = |error: anyhow::Error| format!("{error:#}");
-        let hub = self.hub.get_or_init(|| Hub::start().map_err(told));
-        let hub = hub.as_ref().map_err(Clone::clone)?;
-        hub.reset().map_err(told)?;
-        test(hub).map_err(told)
-    }
-}
-
-/// A control plane with the kinds of Flambeau.
+/// A control plane with the kinds of Flambeau, for one test at a time.
 pub struct Hub {
     plane: ControlPlane,
-    folder: TempDir,
-    written: AtomicUsize,
+    turn: Mutex<()>,
 }
 
 /// How a run of the plugin ended.
@@ -61,11 +39,10 @@ pub struct Answer {
 }
 
 impl Hub {
-    fn start() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let hub = Self {
             plane: ControlPlane::start_temporary(&Options::default())?,
-            folder: TempDir::with_prefix("flambeau-plugin-")?,
-            written: AtomicUsize::new(0),
+            turn: Mutex::default(),
         };
         let definitions = flambeau_crds::all_crds();
         let definitions: Vec<Value> = definitions
@@ -73,16 +50,17 @@ impl Hub {
             .map(serde_json::to_value)
             .collect::<Result<_, _>>()?;
         hub.apply(&definitions)?;
-        hub.kubectl(&[
-            "wait",
-            "crd",
-            "--all",
-            "--for=condition=Established",
-            "--timeout=60s",
-        ])?;
+        hub.plane.await_definitions()?;
         hub.kubectl(&["create", "namespace", "games"])?;
         hub.kubectl(&["create", "namespace", "flambeau-system"])?;
         Ok(hub)
+    }
+
+    /// Gives a test the hub with nothing in it but the usual fleet.
+    pub fn lend(&self, test: fn(&Self) -> Result<()>) -> Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reset()?;
+        test(self)
     }
 
     /// Three clusters that are well, each of a provider of its own, and two
@@ -125,9 +103,7 @@ impl Hub {
     }
 
     pub fn apply(&self, objects: &[Value]) -> Result<()> {
-        let file = self.file(objects)?;
-        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &file])?;
-        Ok(())
+        self.plane.apply(objects)
     }
 
     /// Writes status as the operator would.
@@ -148,11 +124,7 @@ impl Hub {
 
     /// A file with these objects.
     pub fn file(&self, objects: &[Value]) -> Result<String> {
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let path = self.folder.path().join(format!("{number}.json"));
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-        fs::write(&path, list.to_string())?;
-        Ok(path.display().to_string())
+        self.plane.manifests(objects)
     }
 
     fn command(&self, line: &str) -> Command {

@@ -5,16 +5,17 @@ use crate::{
     objects::{application, serving},
     trial,
 };
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
+    shared::Shared,
     wait::{self, Probe},
 };
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::{
     fs,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -49,17 +50,15 @@ pub fn trials(hub: &Arc<SharedHub>) -> Vec<Trial> {
 
 /// The member of all tests, which come one after the other.
 fn member() -> Result<&'static ControlPlane> {
-    static MEMBER: OnceLock<Result<ControlPlane, String>> = OnceLock::new();
-    let options = Options {
-        controller_manager: true,
-        ..Options::default()
-    };
-    MEMBER
-        .get_or_init(|| {
-            ControlPlane::start_temporary(&options).map_err(|error| format!("{error:#}"))
+    static MEMBER: LazyLock<Arc<Shared<ControlPlane>>> = LazyLock::new(|| {
+        Shared::new(|| {
+            ControlPlane::start_temporary(&Options {
+                controller_manager: true,
+                ..Options::default()
+            })
         })
-        .as_ref()
-        .map_err(|error| anyhow!("{error}"))
+    });
+    MEMBER.get()
 }
 
 fn at(verb: &str) -> Result<String> {
@@ -229,7 +228,13 @@ fn wider_and_narrower(hub: &Hub) -> Result<()> {
     let narrower = hub.expect_anywhere(0, &joining("--namespace games")?)?;
     ensure!(rows(&narrower.out, "deleted") == 5, "{}", narrower.out);
     ensure!(!may(FLAMBEAU, "list services -n staff")?);
+    ensure!(!narrower.out.contains("no --namespace"), "{}", narrower.out);
     let wider = hub.expect_anywhere(0, &joining("")?)?;
+    ensure!(
+        wider.out.contains("no --namespace: whoever steals"),
+        "{}",
+        wider.out
+    );
     ensure!(
         wider.out.contains("ClusterRole flambeau-applications"),
         "{}",

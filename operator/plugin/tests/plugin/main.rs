@@ -16,7 +16,7 @@ use std::{process::ExitCode, sync::Arc};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let hub = Arc::new(SharedHub::default());
+    let hub = SharedHub::new(Hub::start);
     let mut trials = Vec::new();
     trials.extend(looked::trials(&hub));
     trials.extend(asked::trials(&hub));
@@ -28,6 +28,5 @@ fn main() -> ExitCode {
 
 /// A test that is given the hub, with nothing in it but the usual fleet.
 fn trial(hub: &Arc<SharedHub>, name: &str, test: fn(&Hub) -> Result<()>) -> Trial {
-    let hub = Arc::clone(hub);
-    Trial::test(name, move || hub.lend(test).map_err(Into::into))
+    hub.trial(name, move |hub| hub.lend(test))
 }

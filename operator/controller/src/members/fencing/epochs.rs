@@ -11,9 +11,10 @@ use super::{
         connection::{Answer, Connection, REQUEST_TIMEOUT, RequestError, get, request},
         discovery::encoded,
         error::MemberError,
-        live::{List, Live},
+        live::Live,
         member::Member,
         metrics::Verb,
+        pages::Pages,
     },
     ABSENT, APPLY, Fencing, Trouble, data,
     policy::{self, EPOCHS, MANAGED_BY_LABEL},
@@ -32,8 +33,6 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// Namespaces per page of a list.
-const PAGE: usize = 200;
 /// How long the API server may take to see what was written, and how often it
 /// is asked.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -142,36 +141,26 @@ impl Epochs {
 
     /// Reads the entries of all namespaces.
     pub async fn list(&self, connection: &Connection) -> Result<(), RequestError> {
-        let mut next = String::new();
-        let mut here = Vec::new();
-        loop {
-            let path = format!(
-                "/api/v1/configmaps?fieldSelector=metadata.name%3D{EPOCHS}&limit={PAGE}&continue={}",
-                encoded(&next)
-            );
-            let answer = connection
-                .call(Verb::List, get(&path)?, REQUEST_TIMEOUT)
-                .await?;
-            let page: List = answer.json()?;
+        let path = format!("/api/v1/configmaps?fieldSelector=metadata.name%3D{EPOCHS}");
+        let mut pages = Pages::of(connection, path);
+        let (mut here, mut version) = (Vec::new(), 0);
+        while let Some(page) = pages.next().await? {
             let mut namespaces = self.lock();
             for live in &page.items {
                 let namespace: Name = live.metadata.namespace.as_str().into();
                 namespaces.entry(namespace.clone()).or_default().take(live);
                 here.push(namespace);
             }
-            next = page.metadata.r#continue;
-            if next.is_empty() {
-                let version = page.metadata.resource_version.parse().unwrap_or(0);
-                for (name, namespace) in namespaces.iter_mut() {
-                    // With its namespace went what it remembered.
-                    if namespace.version <= version && !here.contains(name) {
-                        namespace.version = 0;
-                        namespace.known.clear();
-                    }
-                }
-                return Ok(());
+            version = page.metadata.resource_version.parse().unwrap_or(0);
+        }
+        for (name, namespace) in self.lock().iter_mut() {
+            // With its namespace went what it remembered.
+            if namespace.version <= version && !here.contains(name) {
+                namespace.version = 0;
+                namespace.known.clear();
             }
         }
+        Ok(())
     }
 
     /// Makes sure that an application's entry is at least at a token.
