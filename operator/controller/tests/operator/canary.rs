@@ -197,6 +197,27 @@ fn unusable(server: &str, authority: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// The log up to what a thief of the lease makes the operator say last.
+fn last_words(fleet: &mut Fleet) -> String {
+    let holder = r#"{"spec": {"holderIdentity": "thief"}}"#;
+    fleet.hub(&[
+        "patch",
+        "lease",
+        "flambeau-operator",
+        "--type=merge",
+        "-p",
+        holder,
+    ]);
+    fleet.until("it ends", |fleet| fleet.readyz().is_none());
+    fleet.kill_operator();
+    let log = fleet.log();
+    assert!(
+        log.contains("held by thief now"),
+        "its last words are there"
+    );
+    log
+}
+
 #[test]
 fn what_is_secret_is_told_nowhere() {
     let _alone = alone();
@@ -260,25 +281,8 @@ fn what_is_secret_is_told_nowhere() {
         fleet.log().contains("application not erased")
     });
 
-    // What a thief of the lease makes it say last.
-    let holder = r#"{"spec": {"holderIdentity": "thief"}}"#;
     let (metrics, readiness) = (fleet.metrics(), format!("{:?}", fleet.readyz()));
-    fleet.hub(&[
-        "patch",
-        "lease",
-        "flambeau-operator",
-        "--type=merge",
-        "-p",
-        holder,
-    ]);
-    fleet.until("it ends", |fleet| fleet.readyz().is_none());
-    fleet.kill_operator();
-
-    let log = fleet.log();
-    assert!(
-        log.contains("held by thief now"),
-        "its last words are there"
-    );
+    let log = last_words(&mut fleet);
     assert!(log.contains("TRACE"), "everything is logged");
     println!("{} MB of log", log.len() / 1_000_000);
     quiet("the log", &log);
