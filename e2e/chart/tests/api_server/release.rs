@@ -20,7 +20,8 @@ const PROVIDER: &str = r#"{"apiVersion": "flambeau.dev/v1alpha1", "kind": "Cloud
 
 /// What the chart installs beside definitions.
 const OTHERS: &str = "deployment,service,serviceaccount,role,rolebinding,networkpolicy,poddisruptionbudget,\
-    clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding";
+    clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding,\
+    mutatingadmissionpolicy,mutatingadmissionpolicybinding";
 
 fn outlived() -> Result<()> {
     // A cluster of its own: nobody else likes to be uninstalled.
