@@ -1,6 +1,8 @@
 //! Every command of the documentation is run by a test, or stands here with
 //! the reason why it is not.
 
+#![allow(clippy::unwrap_used, reason = "a test ends with what goes wrong")]
+
 use flambeau_testbed::documentation::{self, Class, Command};
 use std::{collections::BTreeMap, fs, path::Path};
 

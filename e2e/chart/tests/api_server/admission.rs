@@ -24,6 +24,10 @@ pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
             "admission::facts_of_clusters_are_not_for_everybody",
             clusters,
         ),
+        cluster.trial(
+            "admission::an_application_is_created_with_its_finalizer",
+            protection,
+        ),
     ]
 }
 
@@ -291,4 +295,39 @@ fn clusters(cluster: &Cluster) -> Result<()> {
         "a provider that nobody uses may go"
     );
     Ok(())
+}
+
+/// Protected from its creation on, whoever applies it again, until the finalizer is taken off.
+fn protection(cluster: &Cluster) -> Result<()> {
+    const FINALIZER: &str = "flambeau.dev/cleanup";
+    let file = cluster.file(&[application("protected", "Personal")])?;
+    let shown = "-o=jsonpath={.metadata.finalizers}";
+    wait::until("the finalizer", PATIENCE, || {
+        let made = cluster.kubectl(&["create", "--dry-run=server", "-f", &file, shown])?;
+        Ok(if made.contains(FINALIZER) {
+            Probe::Done(())
+        } else {
+            Probe::Pending(format!("finalizers: {made}"))
+        })
+    })?;
+    for manner in [
+        "--server-side=true",
+        "--server-side=true",
+        "--server-side=false",
+    ] {
+        let applied = cluster.kubectl(&["apply", manner, "-f", &file, shown])?;
+        ensure!(applied.contains(FINALIZER), "{manner}: {applied}");
+    }
+    let off = [
+        "patch",
+        "-f",
+        &file,
+        "--type=merge",
+        "-p",
+        r#"{"metadata": {"finalizers": null}}"#,
+        shown,
+    ];
+    let left = cluster.kubectl(&off)?;
+    ensure!(left.is_empty(), "taken off, and put on again: {left}");
+    cluster.kubectl(&["delete", "-f", &file]).map(drop)
 }

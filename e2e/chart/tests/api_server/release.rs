@@ -8,6 +8,7 @@ use flambeau_testbed::{
     helm::{Helm, chart},
 };
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 
 pub fn trial() -> Trial {
     Trial::test("release::what_people_declared_outlives_it", || {
@@ -20,7 +21,8 @@ const PROVIDER: &str = r#"{"apiVersion": "flambeau.dev/v1alpha1", "kind": "Cloud
 
 /// What the chart installs beside definitions.
 const OTHERS: &str = "deployment,service,serviceaccount,role,rolebinding,networkpolicy,poddisruptionbudget,\
-    clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding";
+    clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding,\
+    mutatingadmissionpolicy,mutatingadmissionpolicybinding";
 
 fn outlived() -> Result<()> {
     // A cluster of its own: nobody else likes to be uninstalled.
@@ -49,6 +51,8 @@ fn as_documented() -> Result<()> {
     let plane = ControlPlane::start_temporary(&Options::default())?;
     let chart = chart().display().to_string();
     let helm = Helm::of(plane.kubeconfig())?;
+    plane.apply(&["ServiceMonitor", "PrometheusRule"].map(of_prometheus))?;
+    plane.await_definitions()?;
     let install = [
         "install",
         RELEASE,
@@ -85,6 +89,24 @@ fn as_documented() -> Result<()> {
     }
     ensure!(asked >= 4, "only {asked} commands were found");
     Ok(())
+}
+
+/// A kind of the Prometheus operator, which takes any object: enough for Helm to bring one there.
+fn of_prometheus(kind: &str) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.monitoring.coreos.com")},
+        "spec": {
+            "group": "monitoring.coreos.com", "scope": "Namespaced",
+            "names": {"kind": kind, "singular": singular, "plural": plural},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    })
 }
 
 struct Hub {

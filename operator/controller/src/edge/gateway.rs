@@ -322,7 +322,11 @@ impl Edge for GatewayEdge {
 
     fn observe(&self, key: &ApplicationKey) -> EdgeObservation {
         let Some(route) = self.0.store.route(key) else {
-            return EdgeObservation::default();
+            // Where the hub serves no routes, there never is one.
+            return EdgeObservation {
+                problem: self.unavailable(),
+                ..EdgeObservation::default()
+            };
         };
         let weights = self.0.store.weights(key, &route);
         let requests = self.0.poller.requests(key);

@@ -75,9 +75,12 @@ pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
 fn pace(member: &Member, refusals: u32) -> Duration {
     let quarter = member.unreachable_after() / 4;
     if refusals > 0 {
+        // A refusal is an answer: asked less often than silence is judged, the member would count as silent in between,
+        // and its applications would fail over because of a token.
         INTERVAL
             .saturating_mul(1 << refusals.min(8))
             .min(INTERVAL_LIMIT)
+            .min(member.unreachable_after() / 2)
     } else if member.health.in_doubt()
         && !matches!(member.health.reach(), Reach::Unreachable { .. })
     {

@@ -146,7 +146,8 @@ fn a_token_that_is_over_or_was_revoked_is_told_and_nothing_is_moved() {
                 && message.contains("kubectl flambeau join")
         });
         let application = fleet.get("gapp/badges");
-        assert_eq!(active(&application), Some("one"));
+        let told = || format!("{says}: {application}\n{}", fleet.log());
+        assert_eq!(active(&application), Some("one"), "{}", told());
         assert_eq!(application["status"]["migration"], Value::Null);
         assert_eq!(fleet.configmaps("one"), "configmap/badges");
         assert_eq!(fleet.configmaps("two"), "");

@@ -201,6 +201,34 @@ fn unusable(server: &str, authority: &str) -> Vec<(&'static str, String)> {
 fn what_is_secret_is_told_nowhere() {
     let _alone = alone();
     let mut fleet = Fleet::start_saying("trace");
+    ask_for_trouble(&fleet);
+    let unusable = connect_badly(&fleet);
+    told(&fleet, &unusable);
+    // The member will not let the Secret go, and says why.
+    fleet.hub(&["delete", "gapp", "kept", "--wait=false"]);
+    fleet.until("the refusal to delete is logged", |fleet| {
+        fleet.log().contains("application not erased")
+    });
+
+    // What a thief of the lease makes it say last.
+    let holder = r#"{"spec": {"holderIdentity": "thief"}}"#;
+    let (metrics, readiness) = (fleet.metrics(), format!("{:?}", fleet.readyz()));
+    fleet.hub(&[
+        "patch",
+        "lease",
+        "flambeau-operator",
+        "--type=merge",
+        "-p",
+        holder,
+    ]);
+    fleet.until("it ends", |fleet| fleet.readyz().is_none());
+    fleet.kill_operator();
+
+    silent(&fleet, &metrics, &readiness);
+}
+
+/// Places an application, and declares others that a member refuses with words that hold a value.
+fn ask_for_trouble(fleet: &Fleet) {
     for policy in telltale("telltale", "CREATE", "object")
         .iter()
         .chain(&telltale("kept", "DELETE", "oldObject"))
@@ -222,6 +250,10 @@ fn what_is_secret_is_told_nowhere() {
     for (name, resources) in refused() {
         fleet.apply(&with_resources(name, &resources));
     }
+}
+
+/// Members with kubeconfigs that are of no use.
+fn connect_badly(fleet: &Fleet) -> Vec<&'static str> {
     let member = std::fs::read_to_string(fleet.members["one"].kubeconfig()).unwrap();
     let member: Value = serde_yaml::from_str(&member).unwrap();
     let cluster = &member["clusters"][0]["cluster"];
@@ -237,13 +269,17 @@ fn what_is_secret_is_told_nowhere() {
                 "kubeconfigSecret": {"namespace": "default", "name": name}},
         }));
     }
+    unusable.iter().map(|(name, _)| *name).collect()
+}
 
+/// Each trouble is told where people look.
+fn told(fleet: &Fleet, unusable: &[&str]) {
     for (name, _) in refused() {
         let (reason, message) = fleet.condition(&format!("gapp/{name}"), "Stalled", "True");
         assert_eq!(reason, "ObjectRefused", "{name}: {message}");
         println!("{name}: {message}");
     }
-    for (name, _) in &unusable {
+    for name in unusable {
         let what = format!("membercluster/{name}");
         fleet.until(&format!("{name} is told to be of no use"), |fleet| {
             let ready = condition(&fleet.get(&what), "Ready");
@@ -254,26 +290,10 @@ fn what_is_secret_is_told_nowhere() {
             condition(&fleet.get(&what), "Ready").unwrap()["message"]
         );
     }
-    // The member will not let the Secret go, and says why.
-    fleet.hub(&["delete", "gapp", "kept", "--wait=false"]);
-    fleet.until("the refusal to delete is logged", |fleet| {
-        fleet.log().contains("application not erased")
-    });
+}
 
-    // What a thief of the lease makes it say last.
-    let holder = r#"{"spec": {"holderIdentity": "thief"}}"#;
-    let (metrics, readiness) = (fleet.metrics(), format!("{:?}", fleet.readyz()));
-    fleet.hub(&[
-        "patch",
-        "lease",
-        "flambeau-operator",
-        "--type=merge",
-        "-p",
-        holder,
-    ]);
-    fleet.until("it ends", |fleet| fleet.readyz().is_none());
-    fleet.kill_operator();
-
+/// And none of them with a value.
+fn silent(fleet: &Fleet, metrics: &str, readiness: &str) {
     let log = fleet.log();
     assert!(
         log.contains("held by thief now"),
@@ -283,8 +303,8 @@ fn what_is_secret_is_told_nowhere() {
     println!("{} MB of log", log.len() / 1_000_000);
     quiet("the log", &log);
     assert!(metrics.contains("flambeau_"), "{metrics}");
-    quiet("a metric", &metrics);
-    quiet("readiness", &readiness);
+    quiet("a metric", metrics);
+    quiet("readiness", readiness);
     let events = fleet.hub(&["get", "events", "-A", "-o", "json"]);
     assert!(events.contains("ObjectRefused"), "{events}");
     quiet("an event", &events);
