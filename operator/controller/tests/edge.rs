@@ -8,7 +8,7 @@ mod support;
 
 use flambeau_operator::{
     declared::Declared,
-    edge::{Edge, EdgeError, EndpointAddress},
+    edge::{Edge, EdgeError, EndpointAddress, GatewayEdge},
 };
 use std::collections::BTreeMap;
 use support::{Endpoints, Hub, Watched, application, endpoints, ready, run, weights};
@@ -64,6 +64,47 @@ fn an_application_moves_from_one_cluster_to_another() {
         let left = "get httproutes,services,endpointslices -n games -o name";
         let left: Vec<&str> = left.split(' ').collect();
         assert_eq!(hub.plane.kubectl(&left).unwrap(), "");
+    });
+}
+
+/// Contour tries once to store what it says of a route, and does not look at what became of it.
+#[test]
+fn a_gateway_whose_word_was_lost_is_asked_again() {
+    let hub = Hub::with_contour("lost-word");
+    let shop = application(&hub, "games", "shop", "shop.example");
+    run(async {
+        let watched = hub.edge(None).await.synced().await;
+        let (edge, key) = (&watched.edge, &shop.key);
+        let shares = weights([("alibaba", 100), ("ovh", 0)]);
+        edge.apply(&shop, &shares, &both_clusters()).await.unwrap();
+        let confirmed = |edge: &GatewayEdge| edge.observe(key).acknowledged;
+        watched.until("Contour takes the route", confirmed).await;
+        let lost = (0..2).map(|condition| {
+            format!(
+                r#"{{"op":"replace","path":"/status/parents/0/conditions/{condition}/observedGeneration","value":0}}"#
+            )
+        });
+        let lost = format!("--patch=[{}]", lost.collect::<Vec<_>>().join(","));
+        let command = [
+            "patch",
+            "httproute",
+            "shop",
+            "-n",
+            "games",
+            "--subresource=status",
+        ];
+        let command = [&command[..], &["--type=json", &lost]].concat();
+        hub.plane.kubectl(&command).unwrap();
+        watched
+            .until("it is not confirmed any more", |edge| !confirmed(edge))
+            .await;
+        watched
+            .until("there is something to do", |edge| !edge.intact(key))
+            .await;
+        edge.apply(&shop, &shares, &both_clusters()).await.unwrap();
+        assert!(edge.intact(key), "it is given time to answer");
+        watched.until("Contour says it again", confirmed).await;
+        assert_eq!(watched.writes(), 6, "one that means nothing");
     });
 }
 

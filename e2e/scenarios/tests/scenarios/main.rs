@@ -61,7 +61,7 @@ const SCENARIOS: &[(&str, When, Scenario)] = &[
         Always,
         killed::at_every_step,
     ),
-    ("chart-lifecycle", Always, pods::chart_lifecycle),
+    ("chart-lifecycle", Asked, pods::chart_lifecycle),
     ("leader-pod-killed", Asked, pods::leader_pod_killed),
     ("hub-api-away", Asked, pods::hub_api_away),
     (

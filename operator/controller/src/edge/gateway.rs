@@ -3,7 +3,7 @@
 //! whose EndpointSlices mirror the application's endpoints on that cluster.
 
 use super::{
-    Edge, EdgeError, EndpointAddress, Reading,
+    Edge, EdgeError, EndpointAddress, Reading, confirmation,
     objects::{self, GatewayName, MANAGED_BY_LABEL},
     poller::Poller,
     route::{self, HttpRoute},
@@ -37,6 +37,7 @@ use std::{
     fmt::Debug,
     pin::pin,
     sync::Arc,
+    time::Instant,
 };
 use tokio::task::JoinSet;
 
@@ -114,6 +115,7 @@ impl GatewayEdge {
             (store.clone(), dirty.clone()),
             seen::slice,
         ));
+        watches.spawn(confirmation::watch(store.clone(), dirty.clone()));
         let poller = Poller::start(
             settings.stats_url.as_deref(),
             store.clone(),
@@ -297,6 +299,27 @@ impl GatewayEdge {
         Ok(())
     }
 
+    /// Asks the gateway for its word on a route, if that is late.
+    async fn ask_again(
+        &self,
+        key: &ApplicationKey,
+        weights: &BTreeMap<Name, u8>,
+    ) -> Result<(), EdgeError> {
+        let Some(cluster) = weights.keys().next() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        if !self.0.store.overdue(key, now) {
+            return Ok(());
+        }
+        let backend = objects::backend_name(&key.name, cluster);
+        tracing::info!(application = %key, "the gateway is asked again to confirm the route");
+        self.0.store.asked(key, now);
+        self.count(EdgeKind::Service, "patch");
+        let asked = confirmation::ask_again(&self.api(key), &backend).await;
+        asked.map_err(|error| hub_error(format!("Service {}/{backend}", key.namespace), error))
+    }
+
     fn routed(&self, key: &ApplicationKey, cluster: &str) -> bool {
         let route = self.0.store.route(key);
         route.is_some_and(|route| route.backend(&key.name, cluster).is_some())
@@ -387,6 +410,7 @@ impl Edge for GatewayEdge {
                 self.delete_backends(key, Some(&cluster)).await?;
             }
         }
+        self.ask_again(key, weights).await?;
         self.0.store.written(key);
         Ok(())
     }

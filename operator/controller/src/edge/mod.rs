@@ -5,6 +5,7 @@
 //! recorded state only, level-triggered: [`Edge::apply`] is told how things
 //! should be and writes what differs.
 
+mod confirmation;
 mod endpoint;
 mod gateway;
 mod ledger;

@@ -52,6 +52,8 @@ pub struct RouteDetail {
     pub backends: Vec<RoutedBackend>,
     /// The gateway took the route as stored.
     pub acknowledged: bool,
+    /// The gateway speaks of an older generation of the route.
+    pub outdated: bool,
     /// Why it did not, in its own words.
     pub problem: Option<String>,
 }
@@ -186,6 +188,10 @@ pub fn route(object: &HttpRoute, gateway: &GatewayName) -> Option<Seen> {
         acknowledged: parent.is_some_and(|parent| {
             condition(parent, "Accepted", generation) == Some(true)
                 && condition(parent, "ResolvedRefs", generation) == Some(true)
+        }),
+        outdated: parent.is_some_and(|parent| {
+            let mut conditions = parent.conditions.iter();
+            conditions.any(|condition| condition.observed_generation < generation)
         }),
         problem: parent.and_then(|parent| problem(parent, generation)),
     };

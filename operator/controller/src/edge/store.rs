@@ -2,6 +2,7 @@
 //! not objects.
 
 use super::{
+    confirmation::Owed,
     objects,
     seen::{Detail, RouteDetail, RoutedBackend, Seen},
 };
@@ -10,6 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 /// The kinds of the edge.
@@ -45,6 +47,8 @@ struct Application {
     slices: BTreeMap<Name, Seen>,
     /// Fingerprint right after everything was last written.
     written: Option<u64>,
+    /// What the gateway has not said yet of the route.
+    owed: Option<Owed>,
 }
 
 impl Application {
@@ -72,6 +76,10 @@ impl Application {
             (&seen.name, seen.digest).hash(&mut hasher);
         }
         hasher.finish()
+    }
+
+    fn overdue(&self, now: Instant) -> bool {
+        self.owed.as_ref().is_some_and(|owed| owed.overdue(now))
     }
 
     fn is_empty(&self) -> bool {
@@ -196,12 +204,36 @@ impl Store {
     }
 
     /// Whether the objects of an application are as they were when last
-    /// written.
+    /// written, and the gateway does not have to be asked again.
     pub fn intact(&self, key: &ApplicationKey) -> bool {
         let inner = self.lock();
+        inner.applications.get(key).is_some_and(|application| {
+            application.written == Some(application.fingerprint())
+                && !application.overdue(Instant::now())
+        })
+    }
+
+    /// Whether the gateway has to be asked again for its word on a route.
+    pub fn overdue(&self, key: &ApplicationKey, now: Instant) -> bool {
+        let inner = self.lock();
         let application = inner.applications.get(key);
-        application
-            .is_some_and(|application| application.written == Some(application.fingerprint()))
+        application.is_some_and(|application| application.overdue(now))
+    }
+
+    /// The same of any route.
+    pub fn any_overdue(&self, now: Instant) -> bool {
+        let inner = self.lock();
+        let mut applications = inner.applications.values();
+        applications.any(|application| application.overdue(now))
+    }
+
+    /// The gateway was asked again.
+    pub fn asked(&self, key: &ApplicationKey, now: Instant) {
+        let mut inner = self.lock();
+        let application = inner.applications.get_mut(key);
+        if let Some(owed) = application.and_then(|application| application.owed.as_mut()) {
+            owed.asked(now);
+        }
     }
 
     /// The watch or a list delivered an object. Returns whether anything but
@@ -365,7 +397,10 @@ impl Inner {
                 objects.insert(seen.name.clone(), seen);
             }
             // A route of another name was not written by Flambeau.
-            None if seen.name == seen.key.name => application.route = Some(seen),
+            None if seen.name == seen.key.name => {
+                application.owed = Owed::of(&seen, application.owed.take(), Instant::now());
+                application.route = Some(seen);
+            }
             None => return false,
         }
         changed
@@ -379,7 +414,7 @@ impl Inner {
             Some(objects) => {
                 objects.remove(name);
             }
-            None => application.route = None,
+            None => (application.route, application.owed) = (None, None),
         }
         if application.is_empty() {
             self.applications.remove(key);
