@@ -50,7 +50,7 @@ test: upstream games operator ## Pass all tests, against real API servers and re
 	@cargo test --workspace --locked
 
 soak: upstream games operator ## What takes longer than a change should wait: more seeds, more kills, more that goes wrong
-	@SEEDS=200000 cargo test --release --package flambeau-planner --test simulation
+	@SEEDS=100000 cargo test --release --package flambeau-planner --test simulation
 	@SOAK=1 cargo test --package flambeau-scenarios --test scenarios -- --include-ignored
 
 generate: ## Write what comes from the types: definitions, their reference, the chart's copies and README

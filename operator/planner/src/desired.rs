@@ -167,25 +167,26 @@ fn write_nothing_unlawful(application: &Application, law: &LawBook, desired: &mu
 }
 
 /// Requests that are served stay where they are until the edge knows an
-/// endpoint where they should go.
+/// endpoint where they should go, of which somebody knows that it is there: the
+/// API server of its cluster, or a request that was answered.
 fn starve_no_requests(application: &Application, snapshot: &Snapshot, desired: &mut Desired) {
     let written = |cluster: &Name| application.edge.weights.get(cluster).copied().unwrap_or(0);
     let known = |cluster: &Name| {
-        application
-            .copies
-            .get(cluster)
-            .is_some_and(|copy| copy.endpoints_at_edge > 0)
-            && !lost(snapshot, cluster)
+        let copy = application.copies.get(cluster)?;
+        (copy.endpoints_at_edge > 0 && !lost(snapshot, cluster)).then_some(copy)
+    };
+    let sure = |cluster: &Name| {
+        known(cluster).is_some_and(|copy| snapshot.reaches(cluster) || copy.service.answers())
     };
     let served = application
         .edge
         .weights
         .keys()
-        .any(|cluster| written(cluster) > 0 && known(cluster));
+        .any(|cluster| written(cluster) > 0 && known(cluster).is_some());
     let starved = desired
         .weights
         .iter()
-        .any(|(cluster, weight)| *weight > written(cluster) && !known(cluster));
+        .any(|(cluster, weight)| *weight > written(cluster) && !sure(cluster));
     if served && starved {
         desired.weights.clone_from(&application.edge.weights);
     }
