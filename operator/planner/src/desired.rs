@@ -223,3 +223,43 @@ pub fn last_resort(application: &Application, snapshot: &Snapshot, cluster: &str
         .is_some_and(|copy| copy.endpoints == 0 && copy.workloads_ready == 0);
     !replaced && !useless
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        model::{Placement, Reach, Role, Service},
+        plan,
+        testing::{NOW, change_cluster, fleet, running, serving},
+    };
+    use std::sync::Arc;
+
+    /// A failover was walked back while its source was away; the operator
+    /// started anew since, and nobody asked the source's services yet.
+    #[test]
+    fn requests_stay_where_they_are_answered_until_the_other_copy_is_known_to_be_there() {
+        let mut snapshot = fleet(&[("north", "DE"), ("east", "DE")]);
+        change_cluster(&mut snapshot, "north", |north| {
+            north.reach = Reach::Unreachable { since: NOW };
+            north.services_answer = true;
+        });
+        let mut shop = running("shop", "north");
+        Arc::make_mut(&mut shop.record).placements.push(Placement {
+            cluster: "east".into(),
+            role: Role::Retiring,
+            epoch: 2,
+            since: NOW,
+        });
+        shop.copies.insert("east".into(), serving());
+        shop.edge.weights = [("north".into(), 0), ("east".into(), 100)].into();
+        let mut weights = |service| {
+            let mut shop = shop.clone();
+            if let Some(copy) = shop.copies.get_mut("north") {
+                copy.service = service;
+            }
+            snapshot.applications = vec![shop];
+            plan(&snapshot, NOW).applications.remove(0).desired.weights
+        };
+        assert_eq!(weights(Service::Unknown).get("east"), Some(&100));
+        assert_eq!(weights(Service::Answers).get("north"), Some(&100));
+    }
+}
