@@ -47,7 +47,7 @@ upstream: prerequisites ## Build or fetch Kubernetes, Contour and Envoy, once pe
 	@$(TESTBED) upstream
 
 test: upstream games operator ## Pass all tests, against real API servers and real clusters
-	@cargo test --workspace --locked
+	@cargo test --workspace --locked --no-fail-fast
 
 soak: upstream games operator ## What takes longer than a change should wait: more seeds, more kills, more that goes wrong
 	@SEEDS=100000 cargo test --release --package flambeau-planner --test simulation
