@@ -103,7 +103,10 @@ fn options_reach_the_pods() {
         all.map(|entry| entry["name"].as_str().unwrap().to_owned())
             .collect()
     };
-    assert_eq!(names(&container["env"]), ["RUST_LOG", "NO_COLOR", "NO_PROXY", "NODE"]);
+    assert_eq!(
+        names(&container["env"]),
+        ["RUST_LOG", "NO_COLOR", "NO_PROXY", "NODE"]
+    );
     assert_eq!(names(&pod["imagePullSecrets"]), ["registry"]);
     assert_eq!(pod["priorityClassName"], "system-cluster-critical");
     assert_eq!(pod["nodeSelector"]["kubernetes.io/os"], "linux");

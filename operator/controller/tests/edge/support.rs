@@ -97,7 +97,7 @@ impl Hub {
     }
 
     fn start_contour(&mut self) {
-        let [xds, health, http, stats] = free_ports();
+        let [xds, health, http, stats, debug] = free_ports();
         let configuration = self.folder.join("contour.yaml");
         let settings = serde_json::json!({
             "gateway": {"gatewayRef": {"namespace": "edge", "name": "edge"}},
@@ -117,6 +117,8 @@ impl Hub {
             .flag("http-port", http)
             .flag("stats-address", Ipv4Addr::LOCALHOST)
             .flag("stats-port", stats)
+            // Several may run at the same time.
+            .flag("debug-http-port", debug)
             .flag("ingress-status-address", Ipv4Addr::LOCALHOST);
         self.start(&contour);
         (self.stats_port, self.xds_port) = (stats, xds);
