@@ -31,6 +31,11 @@ impl Moment {
         }
     }
 
+    /// The same on the monotonic clock.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// How long ago it is.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()

@@ -240,7 +240,9 @@ fn copies<E: Edge>(
             let mut copy = view.members.observe(cluster, key, epoch);
             if traffic {
                 copy.endpoints_at_edge = view.edge.endpoints_at_edge(key, cluster);
-                copy.service = view.services.service(key, cluster);
+                let found = view.services.of(key, cluster);
+                copy.service = found.service;
+                copy.reached = found.reached;
             }
             let retiring = record
                 .on(cluster)

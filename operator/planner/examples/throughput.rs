@@ -187,6 +187,7 @@ fn application(index: usize, placed: bool) -> Application {
         endpoints_at_edge: 2,
         refused: None,
         service: flambeau_planner::model::Service::Unknown,
+        reached: None,
     };
     let mut application = Application {
         spec: Arc::new(spec(index, sensitivity)),

@@ -1,7 +1,9 @@
 //! Whether an application has lost its place, and may leave by itself.
 
 use crate::{
-    Reason, health,
+    Reason,
+    edge::{Doubt, Edge},
+    health,
     model::{Application, Name, Placement, Reach, Service, Snapshot},
 };
 use jiff::Timestamp;
@@ -59,13 +61,24 @@ pub fn objection(
     active: &Placement,
     loss: &Loss,
     snapshot: &Snapshot,
-    edge_suspect: bool,
+    edge: &Edge<'_>,
     now: Timestamp,
 ) -> Option<(Reason, String)> {
-    if edge_suspect && loss.reason == Reason::ServiceLost {
-        let message = "services of most clusters fell silent together, so the edge is suspected \
-                       and nothing moves by itself: see what is between the edge and the clusters";
-        return Some((Reason::EdgeSuspect, message.to_owned()));
+    if loss.reason == Reason::ServiceLost
+        && let Some(doubt) = edge.doubt(&active.cluster, loss.since, now)
+    {
+        let found = match doubt {
+            Doubt::Together => "services of most clusters fell silent together".to_owned(),
+            Doubt::NoWitness => format!(
+                "no request to any cluster is answered since {:.0}",
+                loss.since
+            ),
+        };
+        let message = format!(
+            "{found}, so the edge is suspected and nothing moves by itself: see what is between \
+             the edge and the clusters"
+        );
+        return Some((Reason::EdgeSuspect, message));
     }
     if snapshot.hub_suspect(now) {
         let message = "most clusters stopped answering together, so the hub is suspected and \
@@ -124,19 +137,24 @@ fn failback_due(application: &Application, snapshot: &Snapshot) -> Option<Timest
 pub fn next_change(
     application: &Application,
     snapshot: &Snapshot,
+    edge: &Edge<'_>,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let active = application.record.active()?;
     let silent = match application.copies.get(&active.cluster)?.service {
-        Service::Silent { since } => since
-            .checked_add(application.spec.failover.unhealthy_after)
-            .ok()
-            .filter(|time| *time > now)
-            .or_else(|| cooled_down(application)),
-        _ => None,
+        Service::Silent { since } => {
+            let patience = application.spec.failover.unhealthy_after;
+            [
+                since.checked_add(patience).ok(),
+                edge.witness_awaited(&active.cluster, since),
+                cooled_down(application),
+            ]
+        }
+        _ => [None; 3],
     };
-    [silent, failback_due(application, snapshot)]
+    silent
         .into_iter()
+        .chain([failback_due(application, snapshot)])
         .flatten()
         .filter(|time| *time > now)
         .min()

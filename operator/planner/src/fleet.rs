@@ -3,6 +3,7 @@
 use crate::{
     Reason, budget, clock, compliance,
     desired::{self, Desired},
+    edge::Edge,
     evacuation, failover, freeze,
     gates::{self, Context},
     health,
@@ -284,9 +285,10 @@ fn wake_at(snapshot: &Snapshot, law: &LawBook, now: Timestamp) -> Option<Timesta
         .flat_map(|application| &application.record.failed_targets)
         .map(|failed| failed.retry_after)
         .filter(|time| *time > now);
+    let edge = Edge::of(snapshot);
     let moves = snapshot.applications.iter().filter_map(|application| {
         let Some(migration) = application.current_move() else {
-            return failover::next_change(application, snapshot, now);
+            return failover::next_change(application, snapshot, &edge, now);
         };
         gates::next_change(&Context {
             snapshot,

@@ -4,15 +4,14 @@
 //! An API server that does not answer is no proof: applications go on serving
 //! without it. A cluster is lost when its API server has been silent for longer
 //! than its threshold *and* no application there answers requests. And when
-//! most clusters vanish together, it is the hub that is cut off; when the
-//! services of most fall silent together, it is the edge.
+//! most clusters vanish together, it is the hub that is cut off. The same of
+//! services and the edge is judged by [`crate::edge`].
 
 use crate::{
     Reason,
-    model::{Cluster, Name, Reach, Service, Snapshot},
+    model::{Cluster, Reach, Snapshot},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
 
 /// What is thought of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,46 +144,11 @@ impl Snapshot {
             .count();
         most_together(vanished, in_doubt, asked, self.settings.hub_window)
     }
-
-    /// The services of two clusters or more, and of more than half of those
-    /// that serve, fell silent within one window: it is more likely that the
-    /// edge reaches nobody than that each of them broke, and a copy elsewhere
-    /// would not answer either.
-    pub fn edge_suspect(&self) -> bool {
-        // By cluster: silent since when, or not.
-        let mut serving: BTreeMap<&Name, Option<Timestamp>> = BTreeMap::new();
-        for application in &self.applications {
-            let copy = application.record.active().and_then(|active| {
-                let copy = application.copies.get(&active.cluster)?;
-                Some((&active.cluster, copy.service))
-            });
-            match copy {
-                Some((cluster, Service::Answers)) => {
-                    serving.insert(cluster, None);
-                }
-                // Clusters come back one after the other: the last one is not
-                // to be left because the others were first.
-                Some((
-                    cluster,
-                    Service::Silent { since }
-                    | Service::AnswersAgain {
-                        silent_since: since,
-                    },
-                )) => {
-                    let all = serving.entry(cluster).or_insert(Some(since));
-                    *all = all.map(|first| first.min(since));
-                }
-                Some((_, Service::Unknown)) | None => {}
-            }
-        }
-        let silent: Vec<Timestamp> = serving.values().copied().flatten().collect();
-        silent.len() > 1 && most_together(silent, 0, serving.len(), self.settings.hub_window)
-    }
 }
 
 /// Whether more than half of those that were left vanished within one window,
 /// with those that are about to.
-fn most_together(
+pub fn most_together(
     mut vanished: Vec<Timestamp>,
     in_doubt: usize,
     all: usize,

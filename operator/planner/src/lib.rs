@@ -16,6 +16,7 @@ mod budget;
 mod clock;
 pub mod compliance;
 pub mod desired;
+pub mod edge;
 pub mod evacuation;
 pub mod failover;
 pub mod fleet;

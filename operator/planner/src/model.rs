@@ -141,6 +141,10 @@ pub struct CopyObservation {
     /// Its services as requests see them: also known of a cluster whose API
     /// server does not answer.
     pub service: Service,
+    /// When anything last came from there through the edge in return for a
+    /// request, be it an error: the edge reached it then. Nothing when the
+    /// edge never told.
+    pub reached: Option<Timestamp>,
 }
 
 impl CopyObservation {

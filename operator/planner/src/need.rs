@@ -1,7 +1,9 @@
 //! What every application needs, before the fleet's budget is spent.
 
 use crate::{
-    Reason, evacuation, failover,
+    Reason,
+    edge::Edge,
+    evacuation, failover,
     fleet::{Decision, Motive},
     freeze,
     law::LawBook,
@@ -44,7 +46,7 @@ pub fn needs(snapshot: &Snapshot, law: &LawBook, ledger: &mut Ledger, now: Times
         law,
         ledger,
         kinds: MissingKinds::default(),
-        edge_suspect: snapshot.edge_suspect(),
+        edge: Edge::of(snapshot),
         now,
     };
     let mut needs: Vec<(usize, Need)> = order
@@ -61,7 +63,7 @@ pub struct Chooser<'a, 'b> {
     pub law: &'b LawBook,
     pub ledger: &'b mut Ledger,
     pub kinds: MissingKinds<'a>,
-    pub edge_suspect: bool,
+    pub edge: Edge<'a>,
     pub now: Timestamp,
 }
 
@@ -119,9 +121,8 @@ impl<'a> Chooser<'a, '_> {
     fn leaving(&self, application: &Application, active: &Placement) -> Leaving<'a> {
         let (snapshot, now) = (self.snapshot, self.now);
         let loss = failover::loss(application, snapshot, &active.cluster, now);
-        let suspect = self.edge_suspect;
         let held = loss.as_ref().and_then(|loss| {
-            failover::objection(application, active, loss, snapshot, suspect, now)
+            failover::objection(application, active, loss, snapshot, &self.edge, now)
         });
         match (loss, held) {
             (Some(loss), None) => {

@@ -141,6 +141,7 @@ pub fn serving() -> CopyObservation {
         endpoints_at_edge: 1,
         refused: None,
         service: Service::Answers,
+        reached: None,
     }
 }
 

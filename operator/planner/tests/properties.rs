@@ -143,9 +143,10 @@ fn copy() -> impl Strategy<Value = CopyObservation> {
         0..2usize,
         0..2usize,
         service(),
+        proptest::option::of(-120..0i64),
     )
         .prop_map(
-            |(observed, present, endpoints, at_edge, service)| CopyObservation {
+            |(observed, present, endpoints, at_edge, service, reached)| CopyObservation {
                 observed,
                 current: present * 3,
                 declared: 3,
@@ -156,6 +157,7 @@ fn copy() -> impl Strategy<Value = CopyObservation> {
                 endpoints_at_edge: at_edge,
                 refused: None,
                 service,
+                reached: reached.map(time),
             },
         )
 }
@@ -496,6 +498,16 @@ proptest! {
             let silent = matches!(service, Service::Silent { since }
                 if NOW.duration_since(since) >= application.spec.failover.unhealthy_after);
             prop_assert!(lost || silent);
+            if let (false, Service::Silent { since }) = (lost, service) {
+                let copies = || snapshot.applications.iter().flat_map(|one| &one.copies);
+                let witness = copies().any(|(_, copy)| copy.reached > Some(since));
+                let awaited = snapshot.applications.iter().any(|one| {
+                    let active = one.record.active().filter(|active| active.cluster != from);
+                    let reached = active.and_then(|active| one.copies.get(&active.cluster)?.reached);
+                    reached.is_some_and(|reached| NOW.duration_since(reached) < snapshot.settings.hub_window)
+                });
+                prop_assert!(witness || !awaited, "another cluster may be about to fall silent");
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! what its current stage began with, and by backend.
 
 use super::stats::Totals;
+use crate::clock::Moment;
 use flambeau_planner::model::{ApplicationKey, Name, StageRequests};
 use std::{
     collections::BTreeMap,
@@ -92,8 +93,9 @@ impl Ledger {
 /// One reading of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// When it was read.
-    pub at: Instant,
+    /// When it was read: the same moment for all that was read together, so
+    /// that what they tell can be put in order.
+    pub at: Moment,
     /// What was read.
     pub totals: Totals,
 }

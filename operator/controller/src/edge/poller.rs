@@ -7,7 +7,7 @@ use super::{
     stats::{Parser, STATISTICS, Totals},
     store::Store,
 };
-use crate::dirty::Dirty;
+use crate::{clock::Moment, dirty::Dirty};
 use flambeau_planner::model::{ApplicationKey, Name};
 use http::Uri;
 use http_body_util::{BodyExt, Empty};
@@ -248,15 +248,15 @@ impl Reader {
             .await
             .map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
         let moving = wanted.borrow().moving.clone();
-        let now = Instant::now();
+        let now = Moment::now();
         let readings = readings(watched, &totals);
         self.enter_services(now, &readings);
-        Ok(self.enter_moves(now, stages, readings, &moving))
+        Ok(self.enter_moves(now.began(), stages, readings, &moving))
     }
 
     fn enter_services(
         &self,
-        at: Instant,
+        at: Moment,
         readings: &BTreeMap<ApplicationKey, BTreeMap<Name, Totals>>,
     ) {
         let mut services = self.ledgers.services();

@@ -50,8 +50,10 @@ pub(super) struct Evidence {
     untaken: Option<Instant>,
     /// When anything last came from there, be it an error.
     life: Option<Instant>,
+    /// When bytes last came from there through the edge.
+    reached: Option<Moment>,
     /// The first failure since the last answer.
-    failing: Option<Instant>,
+    failing: Option<Moment>,
     silent: Option<Moment>,
     /// When the last silence began, and its end.
     silence: Option<(Timestamp, Instant)>,
@@ -67,7 +69,7 @@ impl Evidence {
         if before.at == reading.at {
             return;
         }
-        let (at, now, then) = (reading.at, reading.totals, before.totals);
+        let (at, now, then) = (reading.at.began(), reading.totals, before.totals);
         // The proxy started anew: what it counted before is not known.
         if now.begun < then.begun || now.received < then.received || now.answered < then.answered {
             self.heard = now.begun;
@@ -76,6 +78,7 @@ impl Evidence {
         if now.received > then.received {
             self.heard = now.begun;
             self.life = Some(at);
+            self.reached = Some(reading.at);
         }
         let failed = now.failed.saturating_sub(then.failed);
         let answered = (now.answered - then.answered).saturating_sub(failed);
@@ -85,7 +88,7 @@ impl Evidence {
             self.failing = None;
         } else if failed > 0 || self.waits(now) {
             self.failed = Some(at);
-            self.failing.get_or_insert(at);
+            self.failing.get_or_insert(reading.at);
         }
     }
 
@@ -108,7 +111,7 @@ impl Evidence {
             }
             Attempt::Refused | Attempt::Unanswered if known => {
                 self.untaken = Some(now);
-                self.failing.get_or_insert(now);
+                self.failing.get_or_insert_with(|| Moment::at(now));
             }
             Attempt::Refused | Attempt::Unanswered => {}
         }
@@ -132,7 +135,7 @@ impl Evidence {
         }
         let fails = self.requests_fail(now) || fresh(self.untaken, now);
         if fails && self.silent.is_none() && endpoints() {
-            self.silent = Some(Moment::at(self.failing.unwrap_or(now)));
+            self.silent = Some(self.failing.unwrap_or_else(|| Moment::at(now)));
         }
         match &mut self.silent {
             Some(since) => Service::Silent {
@@ -140,6 +143,11 @@ impl Evidence {
             },
             None => Service::Unknown,
         }
+    }
+
+    /// When anything last came from there through the edge.
+    pub fn reached(&mut self) -> Option<Timestamp> {
+        self.reached.as_mut().map(Moment::time)
     }
 
     /// Whether anything came from there within the last seconds.
@@ -179,7 +187,7 @@ impl Evidence {
 
     /// Whether something was so at the last look, and nobody could look since.
     fn unseen(&self, at: Option<Instant>, now: Instant) -> bool {
-        let looked = self.reading.map(|reading| reading.at);
+        let looked = self.reading.map(|reading| reading.at.began());
         at.is_some_and(|at| {
             looked.is_some_and(|looked| at >= looked) && now.duration_since(at) < UNSEEN
         }) && !fresh(self.untaken, now)
@@ -210,7 +218,7 @@ mod tests {
         }
 
         fn read(&mut self) {
-            let at = Instant::now();
+            let at = Moment::now();
             let totals = self.totals;
             self.evidence.read(Reading { at, totals });
         }
@@ -285,6 +293,10 @@ mod tests {
             copy.evidence.tried(Attempt::Taken, true);
             assert!(silent(copy.second(0, 9).await));
             assert!(copy.evidence.lives());
+            assert_eq!(
+                copy.evidence.reached,
+                copy.evidence.reading.map(|read| read.at)
+            );
         }
     }
 
@@ -317,6 +329,7 @@ mod tests {
             copy.second(0, 0).await;
         }
         assert!(silent(copy.judge()) && !copy.evidence.lives());
+        assert_eq!(copy.evidence.reached, None, "nobody tried through the edge");
     }
 
     #[tokio::test(start_paused = true)]

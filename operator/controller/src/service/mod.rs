@@ -8,6 +8,7 @@ mod round;
 
 use crate::{dirty::Dirty, edge::Edge, members::Members};
 use flambeau_planner::model::{ApplicationKey, Name, Role, Service, Snapshot};
+use jiff::Timestamp;
 use round::Round;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,10 +50,20 @@ struct Board {
     found: Mutex<Found>,
 }
 
+/// What was found of one copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether its services answer: requests of the application, or
+    /// connections where there are none.
+    pub service: Service,
+    /// When anything last came from there through the edge.
+    pub reached: Option<Timestamp>,
+}
+
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
-    services: BTreeMap<ApplicationKey, BTreeMap<Name, Service>>,
+    copies: BTreeMap<ApplicationKey, BTreeMap<Name, Finding>>,
     /// Clusters from which anything came within the last seconds.
     living: BTreeSet<Name>,
 }
@@ -98,11 +109,10 @@ impl Services {
         }
     }
 
-    /// Whether the services of a copy answer: requests of the application,
-    /// or connections where there are none.
-    pub fn service(&self, key: &ApplicationKey, cluster: &str) -> Service {
+    /// What is known of the services of a copy.
+    pub fn of(&self, key: &ApplicationKey, cluster: &str) -> Finding {
         let found = self.0.board.found();
-        let clusters = found.services.get(key);
+        let clusters = found.copies.get(key);
         clusters
             .and_then(|clusters| clusters.get(cluster).copied())
             .unwrap_or_default()

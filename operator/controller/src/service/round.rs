@@ -1,12 +1,13 @@
 //! The task that looks at the services of copies, again and again.
 
 use super::{
-    Board, Copies, Found,
+    Board, Copies, Finding, Found,
     connect::attempt,
     evidence::{Attempt, Evidence},
 };
 use crate::{dirty::Dirty, edge::Edge, members::Members};
 use flambeau_planner::model::{ApplicationKey, Name, Service};
+use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -124,8 +125,12 @@ impl<E: Edge> Round<E> {
             if copy.evidence.lives() {
                 found.living.insert(cluster.clone());
             }
-            let of_application = found.services.entry(key.clone()).or_default();
-            of_application.insert(cluster.clone(), service);
+            let finding = Finding {
+                service,
+                reached: copy.evidence.reached(),
+            };
+            let of_application = found.copies.entry(key.clone()).or_default();
+            of_application.insert(cluster.clone(), finding);
             let doubtful = *doubtful
                 .entry(cluster.clone())
                 .or_insert_with(|| self.members.in_doubt(cluster));
@@ -229,12 +234,73 @@ fn matters(before: &Found, now: &Found, doubtful: &BTreeMap<Name, bool>) -> bool
             Service::Silent { .. } | Service::AnswersAgain { .. }
         )
     };
-    now.services.iter().any(|(key, clusters)| {
-        clusters.iter().any(|(cluster, service)| {
-            let earlier = before.services.get(key);
+    let changed = now.copies.iter().any(|(key, clusters)| {
+        clusters.iter().any(|(cluster, finding)| {
+            let earlier = before.copies.get(key);
             let earlier = earlier.and_then(|clusters| clusters.get(cluster).copied());
-            let earlier = earlier.unwrap_or_default();
-            earlier != *service && (in_doubt(cluster) || silent(earlier) || silent(*service))
+            let (earlier, service) = (earlier.unwrap_or_default().service, finding.service);
+            earlier != service && (in_doubt(cluster) || silent(earlier) || silent(service))
         })
-    })
+    });
+    changed || testified(before, now)
+}
+
+/// Whether something came back through the edge for the first time since
+/// another copy fell silent: that one may have waited for the word.
+fn testified(before: &Found, now: &Found) -> bool {
+    let findings = |found: &Found| -> Vec<Finding> {
+        let copies = found.copies.values();
+        copies
+            .flat_map(|clusters| clusters.values().copied())
+            .collect()
+    };
+    let latest =
+        |findings: Vec<Finding>| findings.iter().filter_map(|finding| finding.reached).max();
+    let all = findings(now);
+    let silent: Vec<Timestamp> = all
+        .iter()
+        .filter_map(|finding| match finding.service {
+            Service::Silent { since } => Some(since),
+            _ => None,
+        })
+        .collect();
+    if silent.is_empty() {
+        return false;
+    }
+    let (earlier, reached) = (latest(findings(before)), latest(all));
+    silent
+        .into_iter()
+        .any(|since| earlier <= Some(since) && reached > Some(since))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
+
+    #[test]
+    fn the_first_word_from_elsewhere_since_a_silence_asks_for_a_plan() {
+        let since = Timestamp::now();
+        let after = |seconds| since + SignedDuration::from_secs(seconds);
+        let found = |reached: Timestamp| {
+            let mut found = Found::default();
+            let findings = [
+                ("silent", Service::Silent { since }, None),
+                ("well", Service::Answers, Some(reached)),
+            ];
+            for (name, service, reached) in findings {
+                let key = ApplicationKey {
+                    namespace: "games".into(),
+                    name: name.into(),
+                };
+                let copies = [(name.into(), Finding { service, reached })].into();
+                found.copies.insert(key, copies);
+            }
+            found
+        };
+        let asks = |before, now| matters(&found(before), &found(now), &BTreeMap::new());
+        assert!(!asks(after(-2), after(0)), "that may have been before");
+        assert!(asks(after(0), after(1)));
+        assert!(!asks(after(1), after(2)), "known already");
+    }
 }

@@ -4,6 +4,7 @@
 
 use crate::support::{self, Fleet, Plane, application};
 use flambeau_operator::{
+    clock::Moment,
     declared::{Declared, DeclaredTraffic},
     edge::{Edge, EdgeError, EndpointAddress, Reading, Totals},
     service::{Copies, Services},
@@ -87,7 +88,7 @@ impl Edge for Counts {
 
     fn reading(&self, _: &ApplicationKey, _: &str) -> Option<Reading> {
         Some(Reading {
-            at: Instant::now(),
+            at: Moment::now(),
             totals: *self.0.lock().unwrap(),
         })
     }
@@ -153,7 +154,7 @@ async fn inside_its_own_network() {
     let services = Services::start(fleet.members.clone(), counts.clone(), fleet.dirty());
     let copies: Copies = [(declared.key.clone(), ["member".into()].into())].into();
     services.watch(copies);
-    let service = || services.service(&declared.key, "member");
+    let service = || services.of(&declared.key, "member").service;
     let silent = || matches!(service(), Service::Silent { .. });
     // Without news that matter nobody is told.
     let polled = async {

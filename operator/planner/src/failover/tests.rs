@@ -141,6 +141,34 @@ fn services_that_fall_silent_everywhere_make_the_edge_suspect() {
 }
 
 #[test]
+fn services_that_fall_silent_before_the_others_wait_for_a_word_from_elsewhere() {
+    let mut snapshot = three();
+    snapshot.applications.push(running("one", "alibaba"));
+    let mut set = |index: usize, cluster: &str, service, reached| {
+        let copy = snapshot.applications[index].copies.get_mut(cluster);
+        let copy = copy.expect("the application has a copy there");
+        (copy.service, copy.reached) = (service, reached);
+        (decision(&snapshot), reason(&snapshot))
+    };
+    let silent = Service::Silent { since: NOW };
+    set(0, "atos", silent, Some(later(-1)));
+    // Decided 20 seconds later: nothing came from alibaba since.
+    let (_, held) = set(1, "alibaba", Service::Unknown, Some(later(-1)));
+    assert_eq!(held, Some(Reason::EdgeSuspect));
+    let (_, held) = set(1, "alibaba", Service::Answers, Some(NOW));
+    assert_eq!(held, Some(Reason::EdgeSuspect), "not after it, either");
+    // Nobody asks alibaba for anything.
+    let (alone, _) = set(1, "alibaba", Service::Unknown, Some(later(-41)));
+    assert!(matches!(alone, Decision::Move { .. }), "{alone:?}");
+    let (witnessed, _) = set(1, "alibaba", Service::Answers, Some(later(1)));
+    assert!(matches!(witnessed, Decision::Move { .. }), "{witnessed:?}");
+    set(1, "alibaba", Service::Unknown, Some(later(-1)));
+    // It answers each request, with an error: the edge reaches it.
+    let (itself, _) = set(0, "atos", silent, Some(later(15)));
+    assert!(matches!(itself, Decision::Move { .. }), "{itself:?}");
+}
+
+#[test]
 fn a_person_decides_in_manual_mode() {
     let mut snapshot = three();
     lose(&mut snapshot, "atos");

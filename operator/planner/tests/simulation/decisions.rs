@@ -142,7 +142,7 @@ fn failover(
     }
     let answers = |application: &Application| {
         let copy = application.copies.get(&active.cluster);
-        copy.is_some_and(|copy| copy.service == Service::Answers)
+        copy.is_some_and(|copy| copy.service.answers())
     };
     if answers(application) {
         broken("what answers is not failed over", key)?;

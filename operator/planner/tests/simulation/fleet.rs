@@ -71,6 +71,8 @@ pub fn empty(random: Random, story: Story, temper: Temper, settings: Settings) -
         relied_on: BTreeSet::new(),
         flapping: BTreeMap::new(),
         edge: BTreeMap::new(),
+        edge_cut_off: false,
+        uncounted_until: BTreeMap::new(),
         stuck: BTreeSet::new(),
         refusing: BTreeSet::new(),
         hub_writes: 0,

@@ -49,11 +49,19 @@ pub struct CopyView {
 /// What requests and attempts at the edge say about one copy.
 #[derive(Clone, Copy, Debug)]
 pub enum Probe {
-    /// Last answer.
-    Answered(u64),
+    /// Answers.
+    Answered {
+        /// The last one.
+        last: u64,
+        /// When the silence before them began, and ended.
+        silence: Option<(u64, u64)>,
+    },
     /// First attempt without an answer.
     Silent(u64),
 }
+
+/// Seconds for which it is remembered that a copy was silent.
+const AFTERMATH: u64 = 15;
 
 /// Seconds for which an answer counts.
 const FRESH: u64 = 8;
@@ -133,11 +141,21 @@ fn probe(operator: &mut Operator, world: &mut World) {
             || known.contains(both)
     });
     for both in known {
-        if !world.sooner_or_later(world.temper.observation) {
+        let uncounted = world.uncounted_until.get(&both.1);
+        let comes_in = uncounted.is_none_or(|until| *until <= world.second);
+        if !comes_in || !world.sooner_or_later(world.temper.observation) {
             continue;
         }
         let probe = if world.answers(&both.0, &both.1) {
-            Probe::Answered(world.second)
+            operator.reached.insert(both.clone(), world.second);
+            Probe::Answered {
+                last: world.second,
+                silence: match operator.probes.get(&both) {
+                    Some(Probe::Answered { silence, .. }) => *silence,
+                    Some(Probe::Silent(since)) => Some((*since, world.second)),
+                    None => None,
+                },
+            }
         } else {
             match operator.probes.get(&both) {
                 Some(silent @ Probe::Silent(_)) => *silent,
@@ -266,7 +284,12 @@ fn services_answer(operator: &Operator, world: &World, cluster: &Name) -> bool {
 
 fn service(operator: &Operator, world: &World, key: &ApplicationKey, cluster: &Name) -> Service {
     match operator.probes.get(&(key.clone(), cluster.clone())) {
-        Some(Probe::Answered(last)) if world.second <= last + FRESH => Service::Answers,
+        Some(Probe::Answered { last, silence }) if world.second <= last + FRESH => match silence {
+            Some((since, end)) if world.second < end + AFTERMATH => Service::AnswersAgain {
+                silent_since: time(*since),
+            },
+            _ => Service::Answers,
+        },
         Some(Probe::Silent(since)) => Service::Silent {
             since: time(*since),
         },
@@ -328,6 +351,10 @@ fn copy(
         endpoints_at_edge: at_edge.copied().unwrap_or(0),
         refused: view.refused.get(key).cloned(),
         service: service(operator, world, key, cluster),
+        reached: operator
+            .reached
+            .get(&(key.clone(), cluster.clone()))
+            .map(|second| time(*second)),
     }
 }
 

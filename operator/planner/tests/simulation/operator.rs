@@ -24,6 +24,8 @@ pub struct Operator {
     pub views: BTreeMap<Name, MemberView>,
     /// What requests and attempts at the edge say.
     pub probes: BTreeMap<(ApplicationKey, Name), Probe>,
+    /// When anything last came through the edge from each copy.
+    pub reached: BTreeMap<(ApplicationKey, Name), u64>,
     /// What members and the edge should look like, as last planned.
     pub desired: BTreeMap<ApplicationKey, Desired>,
     /// Why applications were last told to be stalled.

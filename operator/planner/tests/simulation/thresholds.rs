@@ -8,9 +8,12 @@ use crate::{
     story::Story,
     world::{Link, Temper, World},
 };
-use flambeau_planner::model::{ApplicationKey, Name};
+use flambeau_planner::model::{Application, ApplicationKey, Name, Service, Snapshot};
 use jiff::SignedDuration;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 const SCHEDULES: u64 = 1_000;
 /// Seconds between two disturbances of the same thing, so that everybody
@@ -105,6 +108,76 @@ fn below_the_thresholds_nothing_moves() {
             panic!("{story}\nschedule {seed}: {broken}");
         }
     }
+}
+
+/// The edge reaches nobody for a while. Counts applications that would have
+/// left, had they been alone.
+fn edge_cut_off(seed: u64) -> Result<usize, (Broken, String)> {
+    let temper = Temper {
+        observation: 80,
+        crash: 0,
+    };
+    let (mut world, mut operator) =
+        at_work(seed, temper).map_err(|broken| (broken, String::new()))?;
+    let before = places(&world);
+    let snapshot = observe::snapshot(&operator, &world);
+    let answering = |application: &Application| {
+        let cluster = &application.record.active()?.cluster;
+        let copy = application.copies.get(cluster)?;
+        copy.service.answers().then(|| cluster.clone())
+    };
+    let serving: BTreeSet<Name> = snapshot.applications.iter().filter_map(answering).collect();
+    if serving.len() < 2 {
+        return Ok(0);
+    }
+    // Silence is noticed in one cluster long before the next.
+    world.settings.hub_window = SignedDuration::from_secs(60);
+    for cluster in serving {
+        let until = world.second + world.random.below(25);
+        world.uncounted_until.insert(cluster, until);
+    }
+    let mut longest = 0;
+    for cut_off in [true, false] {
+        world.edge_cut_off = cut_off;
+        for _ in 0..world.random.between(20, 90) {
+            world.pass_second();
+            operator
+                .work(&mut world)
+                .map_err(|broken| (broken, world.story.text()))?;
+            if !world.migrations.is_empty() || places(&world) != before {
+                return Err(("something moved".to_owned(), world.story.text()));
+            }
+            let silent = long_silent(&observe::snapshot(&operator, &world), &world);
+            longest = silent.max(longest);
+        }
+    }
+    Ok(longest)
+}
+
+/// Applications that did not answer for so long that they may leave.
+fn long_silent(snapshot: &Snapshot, world: &World) -> usize {
+    let silent = |application: &&Application| {
+        let active = application.record.active();
+        let copy = active.and_then(|active| application.copies.get(&active.cluster));
+        let patience = application.spec.failover.unhealthy_after;
+        copy.is_some_and(|copy| match copy.service {
+            Service::Silent { since } => world.now().duration_since(since) >= patience,
+            _ => false,
+        })
+    };
+    snapshot.applications.iter().filter(silent).count()
+}
+
+#[test]
+fn nothing_moves_while_the_edge_reaches_nobody() {
+    let mut silent = 0;
+    for seed in 0..400 {
+        match edge_cut_off(seed) {
+            Ok(count) => silent += count,
+            Err((broken, story)) => panic!("{story}\nedge {seed}: {broken}"),
+        }
+    }
+    assert!(silent > 400, "only {silent} applications were silent");
 }
 
 /// One cluster dies for good. Counts what was failed over.

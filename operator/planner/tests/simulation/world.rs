@@ -144,6 +144,10 @@ pub struct World {
     /// Clusters that come and go: the second of the next change.
     pub flapping: BTreeMap<Name, u64>,
     pub edge: BTreeMap<ApplicationKey, Route>,
+    /// The edge reaches nobody.
+    pub edge_cut_off: bool,
+    /// Until when the edge's counts of a cluster do not come in.
+    pub uncounted_until: BTreeMap<Name, u64>,
     /// Copies that never get ready.
     pub stuck: BTreeSet<(ApplicationKey, Name)>,
     /// Copies that the member refuses.
@@ -224,7 +228,7 @@ impl World {
             .members
             .get(cluster)
             .is_some_and(|member| member.serves(key, self.second));
-        known && ready
+        known && ready && !self.edge_cut_off
     }
 
     /// Since when requests to a copy have been answered, if they are.
