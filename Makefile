@@ -4,22 +4,24 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 .PHONY: test soak generate fmt lint bench image image-program reproducible sbom
-.PHONY: help demo up down prerequisites upstream games operator plugin testbed test-testbed test-scenarios
+.PHONY: help demo up down prerequisites upstream programs games operator plugin testbed test-testbed test-scenarios
 
 TESTBED := target/debug/testbed
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 
 # What ships is static, so that a program runs anywhere, and is an image by itself. Paths of this machine do not get into
-# it: the same sources give the same bytes in any folder. A target folder of its own keeps the flags away from the rest;
-# they are the same for all, so that they share what they depend on.
+# it: the same sources give the same bytes in any folder. A target folder of its own keeps the flags away from the rest.
+# All are built by one call: called one by one, they ask for other features of what they share, which is then compiled
+# once for each.
 STATIC_TARGET := x86_64-unknown-linux-gnu
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
 REMAPPED := $(CURDIR)=/flambeau $(CARGO_FOLDER)=/cargo $(abspath $(BUILT))=/target
-define build-static
+define build-programs
 rustflags="-C target-feature=+crt-static $(REMAPPED:%=--remap-path-prefix=%)"; \
   rustflags+=" --remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rust"; \
   RUSTFLAGS="$$rustflags" CFLAGS="$(REMAPPED:%=-ffile-prefix-map=%)" \
-  cargo build --release --locked --target $(STATIC_TARGET)
+  cargo build --release --locked --target $(STATIC_TARGET) \
+    --package flambeau-operator --package kubectl-flambeau --package flambeau-games
 endef
 IMAGE ?= flambeau.dev/operator:dev
 # Whichever is there and answers. STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot lets buildah work where it may not mount.
@@ -82,8 +84,7 @@ testbed:
 
 operator: image-program plugin ## Build the operator and kubectl-flambeau
 
-plugin: ## Build kubectl-flambeau, one static program: put it on the PATH, and kubectl finds it
-	@$(build-static) --package kubectl-flambeau
+plugin: programs ## Build kubectl-flambeau, one static program: put it on the PATH, and kubectl finds it
 	@echo "target/$(STATIC_TARGET)/release/kubectl-flambeau"
 
 image: image-program ## Build the operator's image (IMAGE=name:tag, ENGINE=docker, podman or buildah)
@@ -91,8 +92,7 @@ image: image-program ## Build the operator's image (IMAGE=name:tag, ENGINE=docke
 	@SOURCE_DATE_EPOCH=0 $(ENGINE) build $(TIMELESS) --tag $(IMAGE) --file Containerfile $(BUILT)/image
 	@echo "$(IMAGE), built by $(ENGINE)"
 
-image-program:
-	@$(build-static) --package flambeau-operator
+image-program: programs
 	@rm -rf $(BUILT)/image && mkdir -p $(BUILT)/image
 	@install -m 0755 $(BUILT)/$(STATIC_TARGET)/release/flambeau-operator $(BUILT)/image/
 	@touch --date=@0 $(BUILT)/image/flambeau-operator
@@ -110,5 +110,7 @@ reproducible: image-program ## Build the image's program once more, in another f
 sbom: ## Write what is built into the operator, as CycloneDX (target/sbom)
 	@.ci/sbom
 
-games:
-	@$(build-static) --package flambeau-games
+games: programs
+
+programs:
+	@$(build-programs)
