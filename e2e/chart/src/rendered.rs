@@ -1,15 +1,9 @@
 //! What Helm makes of the chart.
 
 use anyhow::{Context, Result};
-use flambeau_testbed::helm::{Helm, chart};
+use flambeau_testbed::helm::{Helm, NAMESPACE, RELEASE, chart};
 use serde::Deserialize;
 use serde_json::Value;
-
-/// The namespace that everything is rendered for.
-pub const NAMESPACE: &str = "flambeau-system";
-
-/// The name of the release.
-pub const RELEASE: &str = "flambeau";
 
 /// Every object that an installation with these values consists of, tests included. Each setting is one argument, such
 /// as `--set=replicas=3`.

@@ -10,6 +10,12 @@ use crate::command;
 use crate::paths;
 use crate::upstream::Tools;
 
+/// The name of the release, of its Deployment and of its ServiceAccount.
+pub const RELEASE: &str = "flambeau";
+
+/// The namespace of the release. It takes pods of the restricted Pod Security Standard alone.
+pub const NAMESPACE: &str = "flambeau-system";
+
 /// The folder of the chart.
 #[must_use]
 pub fn chart() -> PathBuf {
@@ -52,6 +58,32 @@ impl Helm {
             kubeconfig: Some(kubeconfig.to_path_buf()),
             ..Self::offline()?
         })
+    }
+
+    /// Installs the chart of this repository as it is usually installed, with more arguments of `helm install`, and
+    /// returns what Helm printed.
+    ///
+    /// # Errors
+    /// As [`Helm::run`].
+    pub fn install(&self, more: &[&str]) -> Result<String> {
+        let chart = chart().display().to_string();
+        let command = [
+            "install",
+            RELEASE,
+            &chart,
+            "--namespace",
+            NAMESPACE,
+            "--create-namespace",
+        ];
+        self.run(&[&command[..], more].concat())
+    }
+
+    /// Uninstalls what [`Helm::install`] installed, and returns what Helm printed.
+    ///
+    /// # Errors
+    /// As [`Helm::run`].
+    pub fn uninstall(&self) -> Result<String> {
+        self.run(&["uninstall", RELEASE, "--namespace", NAMESPACE])
     }
 
     /// Runs Helm and returns what it printed.

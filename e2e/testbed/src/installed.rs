@@ -9,18 +9,13 @@ use serde_json::Value;
 
 use crate::api::ApiClient;
 use crate::cgroup::{Hierarchies, ROOT};
-use crate::helm::{self, Helm};
+use crate::helm::{self, Helm, NAMESPACE, RELEASE};
 use crate::images;
 use crate::process::Component;
 use crate::process::recorded::{self, Mounts, Placement, ProcessId};
 use crate::state::{Entry, Journal};
 use crate::testbed::Testbed;
 use crate::wait::{self, Probe};
-
-/// The name of the release, of its Deployment and of its ServiceAccount.
-pub const RELEASE: &str = "flambeau";
-/// The namespace of the release. It takes pods of the restricted Pod Security Standard alone.
-pub const NAMESPACE: &str = "flambeau-system";
 
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/flambeau-system/deployments/flambeau";
 const PODS: &str = "/api/v1/namespaces/flambeau-system/pods?labelSelector=app.kubernetes.io%2Fcomponent%3Doperator";
@@ -140,7 +135,7 @@ impl Testbed {
         if revisions["items"].as_array().is_none_or(Vec::is_empty) {
             return Ok(());
         }
-        self.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE])?;
+        Helm::of(&self.hub().kubeconfig())?.uninstall()?;
         wait::until("no pod of the operator", ROLLED_OUT_WITHIN, || {
             let left = self.operator_pods()?;
             Ok(match left.first() {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
-use flambeau_chart::rendered::NAMESPACE;
-use flambeau_testbed::wait::{self, Probe};
+use flambeau_testbed::{
+    helm::NAMESPACE,
+    wait::{self, Probe},
+};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 

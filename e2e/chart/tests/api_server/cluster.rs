@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use flambeau_chart::rendered::{NAMESPACE, RELEASE};
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
-    helm::{Helm, chart},
+    helm::{Helm, NAMESPACE},
     shared::Shared,
     wait::{self, Probe},
 };
@@ -56,14 +55,7 @@ impl Cluster {
                 "metadata": {"name": GAMES, "labels": {"flambeau.dev/minimum-sensitivity": "Personal"}},
             }),
         ])?;
-        let chart = chart().display().to_string();
-        Helm::of(cluster.plane.kubeconfig())?.run(&[
-            "install",
-            RELEASE,
-            &chart,
-            "--namespace",
-            NAMESPACE,
-        ])?;
+        Helm::of(cluster.plane.kubeconfig())?.install(&[])?;
         cluster.plane.await_definitions()?;
         cluster.apply(&BINDINGS.map(|(user, role, namespace)| binding(user, role, namespace)))?;
         // Until the roles are aggregated.

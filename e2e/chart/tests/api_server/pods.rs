@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use flambeau_chart::rendered::{self, NAMESPACE, of_kind};
+use flambeau_chart::rendered::{self, of_kind};
+use flambeau_testbed::helm::NAMESPACE;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 

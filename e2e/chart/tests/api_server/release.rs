@@ -1,11 +1,10 @@
 //! Installation, a second one, upgrade, uninstallation.
 
 use anyhow::{Context, Result, ensure};
-use flambeau_chart::rendered::{NAMESPACE, RELEASE};
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
     documentation::{self, Class},
-    helm::{Helm, chart},
+    helm::{Helm, NAMESPACE, RELEASE, chart},
 };
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -33,7 +32,8 @@ fn outlived() -> Result<()> {
     hub.installed_once()?;
     hub.upgraded()?;
     hub.uninstalled()?;
-    hub.release("install", RELEASE, NAMESPACE, &[])
+    hub.helm()?
+        .install(&[])
         .context("it can be installed again")?;
     hub.kubectl(&["get", "cloudprovider", "east"])
         .context("objects are kept")?;
@@ -53,15 +53,6 @@ fn as_documented() -> Result<()> {
     let helm = Helm::of(plane.kubeconfig())?;
     plane.apply(&["ServiceMonitor", "PrometheusRule"].map(of_prometheus))?;
     plane.await_definitions()?;
-    let install = [
-        "install",
-        RELEASE,
-        &chart,
-        "--namespace",
-        NAMESPACE,
-        "--create-namespace",
-    ];
-    let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE];
     let digest = format!("sha256:{}", "0".repeat(64));
     let (mut asked, mut installed) = (0, false);
     for command in documentation::commands()? {
@@ -79,8 +70,8 @@ fn as_documented() -> Result<()> {
             .collect();
         let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
         match (arguments[0] == "install", installed) {
-            (true, true) => drop(helm.run(&uninstall)?),
-            (false, false) => drop(helm.run(&install)?),
+            (true, true) => drop(helm.uninstall()?),
+            (false, false) => drop(helm.install(&[])?),
             _ => {}
         }
         helm.run(&arguments)
@@ -119,13 +110,17 @@ impl Hub {
         self.plane.kubectl(arguments)
     }
 
+    fn helm(&self) -> Result<Helm> {
+        Helm::of(self.plane.kubeconfig())
+    }
+
     fn release(&self, verb: &str, name: &str, namespace: &str, more: &[&str]) -> Result<String> {
         let command = [verb, name, &self.chart, "--namespace", namespace];
-        Helm::of(self.plane.kubeconfig())?.run(&[&command[..], more].concat())
+        self.helm()?.run(&[&command[..], more].concat())
     }
 
     fn installed_once(&self) -> Result<()> {
-        let said = self.release("install", RELEASE, NAMESPACE, &["--create-namespace"])?;
+        let said = self.helm()?.install(&[])?;
         for command in [
             "kubectl --namespace flambeau-system rollout status deployment/flambeau",
             "helm test flambeau --namespace flambeau-system",
@@ -170,12 +165,7 @@ impl Hub {
 
     fn uninstalled(&self) -> Result<()> {
         self.plane.apply(&[serde_json::from_str(PROVIDER)?])?;
-        let said = Helm::of(self.plane.kubeconfig())?.run(&[
-            "uninstall",
-            RELEASE,
-            "--namespace",
-            NAMESPACE,
-        ])?;
+        let said = self.helm()?.uninstall()?;
         ensure!(
             said.contains("cloudproviders.flambeau.dev"),
             "Helm says what it keeps: {said}"

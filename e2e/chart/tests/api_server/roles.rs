@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
-use flambeau_chart::rendered::NAMESPACE;
+use flambeau_testbed::helm::NAMESPACE;
 use libtest_mimic::Trial;
 use serde::Deserialize;
 use serde_json::{Value, json};

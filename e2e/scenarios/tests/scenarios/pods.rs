@@ -17,8 +17,8 @@ use flambeau_games::Application;
 use flambeau_testbed::{
     cluster::{API_SERVER, Cluster},
     command,
-    helm::{Helm, chart},
-    installed::{NAMESPACE, OperatorPod, RELEASE},
+    helm::{Helm, NAMESPACE, RELEASE, chart},
+    installed::OperatorPod,
 };
 use jiff::Timestamp;
 

@@ -5,11 +5,10 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use flambeau_chart::rendered::{NAMESPACE, RELEASE};
 use flambeau_operator::members::rights::RENEWED_LABEL;
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
-    helm::{Helm, chart},
+    helm::{Helm, NAMESPACE, RELEASE},
     upstream::Tools,
     wait::{self, Probe},
 };
@@ -89,17 +88,8 @@ impl Hub {
             "-f",
             &gateway_api.display().to_string(),
         ]);
-        let chart = chart().display().to_string();
         let helm = Helm::of(self.plane.kubeconfig()).unwrap();
-        let install = [
-            "install",
-            RELEASE,
-            &chart,
-            "--namespace",
-            NAMESPACE,
-            "--create-namespace",
-        ];
-        helm.run(&install).unwrap();
+        helm.install(&[]).unwrap();
         self.plane.await_definitions().unwrap();
         self.kubectl(&["create", "namespace", GAMES]);
         let token = self.kubectl(&["create", "token", RELEASE, "--namespace", NAMESPACE]);
