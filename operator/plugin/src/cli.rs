@@ -157,6 +157,9 @@ pub struct Request {
     pub output: Output,
 }
 
+/// What a dry run shows where a reason will have to stand.
+const NO_REASON_YET: &str = "no reason given yet";
+
 /// Options of `relocate`.
 #[derive(Debug, Args)]
 pub struct Relocate {
@@ -181,8 +184,14 @@ pub struct Failover {
     /// Cluster to go to.
     #[arg(long, value_name = "CLUSTER")]
     pub to: String,
-    /// Why; kept as evidence. Required: the former copy is given up.
-    #[arg(long)]
+    /// Why; kept as evidence. Required, but for a dry run: the former copy is
+    /// given up.
+    #[arg(
+        long,
+        required = false,
+        required_unless_present = "dry_run",
+        default_value_if("dry_run", "true", NO_REASON_YET)
+    )]
     pub reason: String,
     /// What else.
     #[command(flatten)]
@@ -214,8 +223,14 @@ pub struct Evacuate {
     /// Moves at the same time, within the budget of the fleet.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
     pub max_concurrent: Option<i32>,
-    /// Why; kept as evidence. Required: fewer clusters are left.
-    #[arg(long)]
+    /// Why; kept as evidence. Required, but for a dry run: fewer clusters are
+    /// left.
+    #[arg(
+        long,
+        required = false,
+        required_unless_present = "dry_run",
+        default_value_if("dry_run", "true", NO_REASON_YET)
+    )]
     pub reason: String,
     /// What else.
     #[command(flatten)]
@@ -471,6 +486,8 @@ mod tests {
         ] {
             let refused = parse(line).unwrap_err().to_string();
             assert!(refused.contains("--reason"), "{refused}");
+            let dry = parse(&format!("{line} --dry-run"));
+            assert!(dry.is_ok(), "a dry run drops nothing: {}", dry.unwrap_err());
         }
     }
 
