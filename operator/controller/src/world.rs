@@ -67,6 +67,7 @@ pub fn snapshot<E: Edge>(
                 .collect()
         }),
         clusters,
+        services_since: services.since(),
         applications,
         evacuations: hub.evacuations.read(|entries| {
             let open = entries.iter().filter(|(_, entry)| !entry.meta.deleting);

@@ -45,9 +45,13 @@ impl<'a> Edge<'a> {
                 .values()
                 .map(|copy| copy.reached)
                 .fold(reached, Option::max);
+            // What was not heard of yet may have been heard of before anybody
+            // looked.
             let copy = application.record.active().and_then(|active| {
                 let copy = application.copies.get(&active.cluster)?;
-                Some((&active.cluster, copy.reached?))
+                let serves = application.spec.traffic && copy.endpoints_at_edge > 0;
+                let unknown = snapshot.services_since.filter(|_| serves);
+                Some((&active.cluster, copy.reached.or(unknown)?))
             });
             if let Some((cluster, reached)) = copy {
                 let last = serving.entry(cluster).or_insert(reached);

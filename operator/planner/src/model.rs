@@ -444,6 +444,8 @@ pub struct Snapshot {
     pub clusters: BTreeMap<Name, Arc<Cluster>>,
     /// Policies by name.
     pub policies: BTreeMap<Name, Arc<Policy>>,
+    /// Since when services are looked at; nothing when they are not.
+    pub services_since: Option<Timestamp>,
     /// Applications in the order of their keys.
     pub applications: Vec<Application>,
     /// Evacuations by name.

@@ -149,7 +149,9 @@ fn follow_move(
                 put(next, &migration.from, role, source_epoch, now);
             }
             put(next, &migration.to, Role::Active, record.epoch, now);
-            next.failed_targets.clear();
+            // A target that fails now is no better than one that failed before.
+            next.failed_targets
+                .retain(|failed| step != Step::Retire && failed.cluster != migration.from);
             remember_home(application, migration, next);
         }
         Step::Abort => {

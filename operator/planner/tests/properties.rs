@@ -286,6 +286,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         vec(application(), 0..6),
     )
         .prop_map(|(clusters, providers, policies, applications)| Snapshot {
+            services_since: None,
             providers: [providers.0, providers.1, providers.2, providers.3]
                 .into_iter()
                 .map(|provider| (provider.name.clone(), Arc::new(provider)))

@@ -15,6 +15,10 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
+/// The longest note of an event, in bytes
+/// (`NoteLengthLimit` in Kubernetes' `pkg/apis/core/validation/events.go`).
+const LONGEST_NOTE: usize = 1024;
+
 /// Something worth telling about an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Happening {
@@ -62,12 +66,21 @@ async fn publish(recorder: &Recorder, happening: Happening) {
         },
         action: happening.reason.clone(),
         reason: happening.reason,
-        note: Some(happening.note),
+        note: Some(shortened(happening.note)),
         secondary: None,
     };
     if let Err(error) = recorder.publish(&event, &happening.about).await {
-        tracing::debug!(%error, reason = event.reason, "event was not taken");
+        tracing::warn!(%error, reason = event.reason, "event was not taken");
     }
+}
+
+/// As much of a note as an API server takes; conditions have it as a whole.
+fn shortened(mut note: String) -> String {
+    if note.len() > LONGEST_NOTE {
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE - '…'.len_utf8()));
+        note.push('…');
+    }
+    note
 }
 
 fn about(kind: &str, key: &ApplicationKey, uid: &str) -> ObjectReference {
@@ -315,4 +328,22 @@ pub fn tell_evacuation(
         }
     }
     happenings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_as_long_as_an_api_server_takes() {
+        assert_eq!(shortened("short".to_owned()), "short");
+        // Characters of two bytes: the limit falls between two of one.
+        let note = shortened("é".repeat(1000));
+        assert!(
+            (1000..=LONGEST_NOTE).contains(&note.len()),
+            "{}",
+            note.len()
+        );
+        assert!(note.ends_with("é…"));
+    }
 }

@@ -19,6 +19,13 @@ use tokio::time::sleep;
 
 /// How often is looked while they are not as they should be.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// How often is looked whether they are still: a chart that is rolled back
+/// brings the older ones while this process runs.
+const INTERVAL_WHEN_WELL: Duration = Duration::from_secs(10);
+/// What the API server serves, with a hash of each part: a few kilobytes.
+const INDEX: &str = "/openapi/v3";
+/// The part of it that matters.
+const PART: &str = "apis/flambeau.dev/v1alpha1";
 /// What every API server tells everybody who is logged in: what it serves
 /// (<https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3>).
 const SERVED: &str = "/openapi/v3/apis/flambeau.dev/v1alpha1";
@@ -49,23 +56,42 @@ impl Definitions {
         (!state.lacking.is_empty()).then(|| told(&state.lacking))
     }
 
-    /// Compares until nothing lacks.
+    /// Compares again and again.
     pub async fn watch(self, client: Client, dirty: Dirty) {
+        let mut compared: Option<String> = None;
         loop {
+            let hash = hash(&client).await;
+            if hash.is_some() && hash == compared {
+                sleep(self.interval()).await;
+                continue;
+            }
+            let sufficed = self.suffice();
             match lacking(&client).await {
-                Ok(lacking) => self.set(lacking),
+                Ok(lacking) => {
+                    compared = hash;
+                    self.set(lacking);
+                }
                 Err(Error::Api(status)) if status.code == 403 => {
-                    tracing::warn!(error = %status.message, "whether the definitions on the hub are those of this version cannot be seen, it is taken for granted: grant the operator get on {SERVED}");
+                    if !sufficed {
+                        tracing::warn!(error = %status.message, "whether the definitions on the hub are those of this version cannot be seen, it is taken for granted: grant the operator get on {SERVED}");
+                    }
                     self.set(BTreeMap::new());
                 }
                 // Not served before there is a definition; or the hub does not answer.
                 Err(error) => tracing::debug!(%error, "the definitions were not compared"),
             }
-            if self.suffice() {
+            if self.suffice() != sufficed {
                 dirty.mark();
-                return;
             }
-            sleep(INTERVAL).await;
+            sleep(self.interval()).await;
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        if self.suffice() {
+            INTERVAL_WHEN_WELL
+        } else {
+            INTERVAL
         }
     }
 
@@ -88,6 +114,15 @@ impl Definitions {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What changes with every change of what is served; nothing when the hub does
+/// not say.
+async fn hash(client: &Client) -> Option<String> {
+    let request = http::Request::get(INDEX).body(Vec::new()).ok()?;
+    let index: Value = client.request(request).await.ok()?;
+    let address = index["paths"][PART]["serverRelativeURL"].as_str()?;
+    Some(address.to_owned())
 }
 
 /// For people: which definition lacks what.

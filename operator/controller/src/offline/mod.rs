@@ -19,7 +19,11 @@ use flambeau_planner::{
 };
 use jiff::Timestamp;
 use objects::Objects;
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{ErrorKind, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// Exit code when moves or violations are pending.
 const PENDING: u8 = 2;
@@ -65,7 +69,13 @@ pub fn plan(options: &Options) -> anyhow::Result<ExitCode> {
         Output::Table => print::table(&snapshot, &plan, now),
         Output::Json => print::json(&snapshot, &plan, now).context("the plan cannot be printed")?,
     };
-    print!("{text}");
+    // Whoever reads may have seen enough: `flambeau-operator plan | head`.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            return Err(error).context("the plan cannot be printed");
+        }
+        _ => {}
+    }
     Ok(if pending(&snapshot, &plan) {
         ExitCode::from(PENDING)
     } else {

@@ -6,7 +6,7 @@ mod connect;
 mod evidence;
 mod round;
 
-use crate::{dirty::Dirty, edge::Edge, members::Members};
+use crate::{clock::Moment, dirty::Dirty, edge::Edge, members::Members};
 use flambeau_planner::model::{ApplicationKey, Name, Role, Service, Snapshot};
 use jiff::Timestamp;
 use round::Round;
@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::task::AbortHandle;
 
 /// How long it takes until evidence has come in from every copy that gives
 /// any: requests are counted every few seconds.
@@ -33,7 +33,7 @@ struct Inner {
     board: Arc<Board>,
     dirty: Dirty,
     /// When the first copy was to be looked at.
-    since: OnceLock<Instant>,
+    since: OnceLock<Moment>,
     task: AbortHandle,
 }
 
@@ -96,7 +96,7 @@ impl Services {
     /// Sets the copies that are looked at; see [`copies`]. What was found of
     /// others is forgotten.
     pub fn watch(&self, copies: Copies) {
-        if self.0.since.set(Instant::now()).is_ok() {
+        if self.0.since.set(Moment::now()).is_ok() {
             let dirty = self.0.dirty.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(FIRST_LOOK).await;
@@ -124,6 +124,11 @@ impl Services {
     pub fn just_begun(&self) -> bool {
         let since = self.0.since.get();
         since.is_none_or(|since| since.elapsed() < FIRST_LOOK)
+    }
+
+    /// Since when copies are looked at.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.0.since.get().map(|since| since.clone().time())
     }
 
     /// Whether anything came from an application on a cluster within the last

@@ -238,8 +238,11 @@ fn matters(before: &Found, now: &Found, doubtful: &BTreeMap<Name, bool>) -> bool
         clusters.iter().any(|(cluster, finding)| {
             let earlier = before.copies.get(key);
             let earlier = earlier.and_then(|clusters| clusters.get(cluster).copied());
-            let (earlier, service) = (earlier.unwrap_or_default().service, finding.service);
-            earlier != service && (in_doubt(cluster) || silent(earlier) || silent(service))
+            let earlier = earlier.unwrap_or_default();
+            let (before, service) = (earlier.service, finding.service);
+            // A move may wait for the first word.
+            earlier.reached.is_none() && finding.reached.is_some()
+                || before != service && (in_doubt(cluster) || silent(before) || silent(service))
         })
     });
     changed || testified(before, now)

@@ -58,6 +58,20 @@ fn definitions_older_than_the_operator_are_told_and_nothing_is_done() {
     ]);
     fleet.condition("gapp/later", "Ready", "True");
     assert_eq!(active(&fleet.get("gapp/badges")), Some("one"));
+    // They are rolled back while it runs.
+    fleet.hub(&["replace", "-f", &file]);
+    fleet.until("readiness names what is lacking now", |fleet| {
+        fleet
+            .readyz()
+            .is_some_and(|(status, text)| status == 503 && text.contains("lacks status.epoch"))
+    });
+    fleet.apply(&application("latest"));
+    fleet.hub(&[
+        "replace",
+        "-f",
+        "../../crds/generated/gamesapplications.yaml",
+    ]);
+    fleet.condition("gapp/latest", "Ready", "True");
 }
 
 #[test]

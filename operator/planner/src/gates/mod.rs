@@ -88,6 +88,7 @@ pub fn of(step: Step) -> &'static [Gate] {
             target_serving,
             route_acknowledged,
             placement_recorded,
+            target_reached,
             source_idle,
         ],
         Step::Retire => &[source_erased],
@@ -265,8 +266,13 @@ pub fn next_change(context: &Context<'_>) -> Option<Timestamp> {
         Step::Abort => (start, ABORT_DRAIN),
         _ => (None, SignedDuration::ZERO),
     };
+    let unproven = match record.step? {
+        Step::Drain => start,
+        _ => None,
+    };
     [
         step,
+        (unproven, context.snapshot.settings.hub_window),
         (record.down_since, unhealthy_after),
         (silent(&context.migration.from), unhealthy_after),
         (silent(&context.migration.to), unhealthy_after),

@@ -3,7 +3,7 @@
 use super::{Context, fail, fail_on, loss, pass, wait};
 use crate::{
     Reason, evacuation,
-    model::{Reach, Service, Trigger, Verdict},
+    model::{MoveType, Reach, Service, Trigger, Verdict},
     placement,
 };
 
@@ -244,6 +244,30 @@ pub(super) fn target_serving(context: &Context<'_>) -> Verdict {
         );
     }
     pass(GATE)
+}
+
+/// A source that is there and only did not answer may be well, and the edge to
+/// blame: it is given up when anything came back from the target, or when a
+/// minute has shown no request that failed there.
+pub(super) fn target_reached(context: &Context<'_>) -> Verdict {
+    const GATE: &str = "TargetReached";
+    let migration = context.migration;
+    let in_doubt = migration.move_type == MoveType::Failover
+        && migration.trigger == Trigger::Loss
+        && context.application.spec.traffic
+        && context.snapshot.reaches(&migration.from);
+    let begun = migration.record.steps.first().map(|step| step.start);
+    let copy = context.application.copies.get(&migration.to);
+    let reached = copy.is_some_and(|copy| copy.reached > begun);
+    if !in_doubt || reached || context.step_elapsed() >= context.snapshot.settings.hub_window {
+        return pass(GATE);
+    }
+    let (from, to) = (&migration.from, &migration.to);
+    wait(
+        GATE,
+        Reason::EdgeSuspect,
+        format!("nothing came back from {to} through the edge yet, so the copy on {from} is kept"),
+    )
 }
 
 pub(super) fn target_errors(context: &Context<'_>) -> Verdict {

@@ -1,7 +1,9 @@
+use super::backoff;
 use crate::{
-    model::{MigrationRecord, Role, Step, StepRecord},
+    Reason,
+    model::{FailedTarget, MigrationRecord, Role, Settings, Step, StepRecord},
     plan,
-    testing::{NOW, fleet, migration, running},
+    testing::{NOW, fleet, migration, running, serving},
 };
 use std::sync::Arc;
 
@@ -37,4 +39,45 @@ fn a_move_is_over_only_when_its_target_is_recorded_with_the_deleted_application(
     snapshot.applications[0].record = Arc::new(first.record);
     let second = plan(&snapshot, NOW).applications.remove(0);
     assert!(second.migrations[0].1.done());
+}
+
+#[test]
+fn a_target_that_fails_again_after_the_requests_went_over_is_avoided_for_longer() {
+    let settings = Settings::default();
+    let waited = |attempts: u32, step| {
+        let mut snapshot = fleet(&[("alibaba", "DE"), ("ovh", "DE")]);
+        let mut application = running("shop", "alibaba");
+        application.copies.insert("ovh".into(), serving());
+        let record = Arc::make_mut(&mut application.record);
+        record.failed_targets = vec![FailedTarget {
+            cluster: "ovh".into(),
+            attempts,
+            reason: Reason::TargetErrors,
+            migration: "shop-1".into(),
+            retry_after: NOW,
+        }];
+        let mut under_way = migration("shop-2", "alibaba", "ovh");
+        under_way.record = Arc::new(MigrationRecord {
+            epoch: 2,
+            step: Some(step),
+            steps: [Step::Prepare, step]
+                .map(|step| StepRecord {
+                    step,
+                    start: NOW,
+                    end: None,
+                    verdicts: Vec::new(),
+                })
+                .into(),
+            ..MigrationRecord::default()
+        });
+        application.migrations.push(under_way);
+        snapshot.applications.push(application);
+        let record = plan(&snapshot, NOW).applications.remove(0).record;
+        record.failed_targets.first().map(|failed| failed.attempts)
+    };
+    for step in [Step::Soak, Step::Drain] {
+        assert_eq!(waited(3, step), Some(3), "{step:?}");
+    }
+    assert_eq!(waited(3, Step::Retire), None, "it serves");
+    assert!(backoff(&settings, 4) > backoff(&settings, 1));
 }

@@ -240,6 +240,7 @@ pub fn snapshot(operator: &Operator, world: &World) -> Snapshot {
             })
             .collect(),
         policies: world.policies.clone(),
+        services_since: operator.since.map(time),
         applications: world
             .applications
             .iter()

@@ -26,6 +26,8 @@ pub struct Operator {
     pub probes: BTreeMap<(ApplicationKey, Name), Probe>,
     /// When anything last came through the edge from each copy.
     pub reached: BTreeMap<(ApplicationKey, Name), u64>,
+    /// Since when it looks.
+    pub since: Option<u64>,
     /// What members and the edge should look like, as last planned.
     pub desired: BTreeMap<ApplicationKey, Desired>,
     /// Why applications were last told to be stalled.
@@ -65,6 +67,7 @@ impl Operator {
         if world.second < self.dead_until {
             return Ok(());
         }
+        self.since.get_or_insert(world.second);
         observe::observe(self, world);
         let snapshot = observe::snapshot(self, world);
         let plan = plan(&snapshot, world.now());

@@ -127,9 +127,8 @@ fn edge_cut_off(seed: u64) -> Result<usize, (Broken, String)> {
         copy.service.answers().then(|| cluster.clone())
     };
     let serving: BTreeSet<Name> = snapshot.applications.iter().filter_map(answering).collect();
-    if serving.len() < 2 {
-        return Ok(0);
-    }
+    // Who serves alone has no witness for the edge, and may leave.
+    let alone = serving.len() < 2;
     // Silence is noticed in one cluster long before the next.
     world.settings.hub_window = SignedDuration::from_secs(60);
     for cluster in serving {
@@ -139,19 +138,38 @@ fn edge_cut_off(seed: u64) -> Result<usize, (Broken, String)> {
     let mut longest = 0;
     for cut_off in [true, false] {
         world.edge_cut_off = cut_off;
-        for _ in 0..world.random.between(20, 90) {
+        let restart = world.random.between(0, 25);
+        for second in 0..world.random.between(20, 90) {
+            if second == restart && cut_off && seed.is_multiple_of(3) {
+                operator.die(&mut world);
+            }
             world.pass_second();
             operator
                 .work(&mut world)
                 .map_err(|broken| (broken, world.story.text()))?;
-            if !world.migrations.is_empty() || places(&world) != before {
+            if !alone && (!world.migrations.is_empty() || places(&world) != before) {
                 return Err(("something moved".to_owned(), world.story.text()));
+            }
+            if cut_off && let Some(key) = erased(&world, &before) {
+                return Err((format!("{key} was erased"), world.story.text()));
             }
             let silent = long_silent(&observe::snapshot(&operator, &world), &world);
             longest = silent.max(longest);
         }
     }
     Ok(longest)
+}
+
+/// An application whose former copy is gone.
+fn erased(
+    world: &World,
+    before: &BTreeMap<ApplicationKey, Option<Name>>,
+) -> Option<ApplicationKey> {
+    let gone = |(key, cluster): &(&ApplicationKey, &Option<Name>)| {
+        let member = cluster.as_ref().and_then(|name| world.members.get(name));
+        member.is_some_and(|member| !member.copies.contains_key(*key))
+    };
+    before.iter().find(gone).map(|(key, _)| key.clone())
 }
 
 /// Applications that did not answer for so long that they may leave.
