@@ -123,3 +123,6 @@ fn silent_together(snapshot: &Snapshot) -> bool {
     let silent: Vec<Timestamp> = serving.values().copied().flatten().collect();
     silent.len() > 1 && most_together(silent, 0, serving.len(), snapshot.settings.hub_window)
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,10 +129,11 @@ fn edge_cut_off(seed: u64) -> Result<usize, (Broken, String)> {
     let serving: BTreeSet<Name> = snapshot.applications.iter().filter_map(answering).collect();
     // Who serves alone has no witness for the edge, and may leave.
     let alone = serving.len() < 2;
-    // Silence is noticed in one cluster long before the next.
+    // Silence is noticed in one cluster long before the next, and everywhere
+    // before it is over.
     world.settings.hub_window = SignedDuration::from_secs(60);
     for cluster in serving {
-        let until = world.second + world.random.below(25);
+        let until = world.second + world.random.below(18);
         world.uncounted_until.insert(cluster, until);
     }
     let mut longest = 0;
