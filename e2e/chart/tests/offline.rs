@@ -167,6 +167,36 @@ fn no_role_has_a_wildcard() {
     }
 }
 
+/// The numbers by which others compare it: one verb on one resource each, wherever it is granted.
+#[test]
+fn the_security_page_counts_the_rights_of_the_operator() {
+    const ROLES: [&str; 2] = ["ClusterRole flambeau-operator", "Role flambeau"];
+    let objects = rendered::objects(&[]).unwrap();
+    let roles: Vec<&Value> = objects
+        .iter()
+        .filter(|object| ROLES.contains(&name(object).as_str()))
+        .collect();
+    assert_eq!(roles.len(), ROLES.len());
+    let rights: BTreeSet<(String, String, String)> = roles
+        .into_iter()
+        .flat_map(rights::of)
+        .map(|right| (right.group, right.resource, right.verb))
+        .collect();
+    let secrets = rights.iter().filter(|right| right.1 == "secrets").count();
+    let page = fs::read_to_string(chart().join("../../SECURITY.md")).unwrap();
+    let row = page.lines().find(|line| line.starts_with("| Flambeau |"));
+    let row = row.expect("SECURITY.md counts the rights of Flambeau");
+    let counts: Vec<usize> = row
+        .split(|letter: char| !letter.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok())
+        .collect();
+    assert_eq!(
+        counts,
+        [rights.len(), secrets],
+        "SECURITY.md counts other rights: {row}"
+    );
+}
+
 /// Kubernetes' role `view` shows no Secret, and applications hold some.
 #[test]
 fn whoever_may_view_sees_applications_only_where_that_is_wanted() {
@@ -250,6 +280,13 @@ fn bad_values_are_refused_by_name() {
             "traces.otlpEndpoint=http://collector:4318/v1/traces",
             "'/traces/otlpEndpoint'",
         ),
+        (
+            "traces.otlpEndpoint=http://user:password@collector:4318",
+            "'/traces/otlpEndpoint'",
+        ),
+        // The Deployment sets these itself.
+        ("extraEnv[0].name=RUST_LOG", "'/extraEnv/0/name'"),
+        ("extraEnv[0].name=NO_COLOR", "'/extraEnv/0/name'"),
         ("resources.limits.memory=lots", "'/resources/limits/memory'"),
         ("tolerations[0].efect=x", "'/tolerations/0'"),
         (

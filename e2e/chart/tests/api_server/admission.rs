@@ -247,7 +247,8 @@ fn clusters(cluster: &Cluster) -> Result<()> {
         json!({
             "apiVersion": "flambeau.dev/v1alpha1", "kind": "MemberCluster", "metadata": {"name": "ovh"},
             "spec": {"provider": "ovh", "residency": "FR",
-                "kubeconfigSecret": {"namespace": namespace, "name": "member-ovh"}},
+                "kubeconfigSecret": {"namespace": namespace, "name": "member-ovh"},
+                "access": {"applicationServiceAccount": "deployer", "namespaces": ["games"]}},
         })
     };
     refuses(
@@ -278,6 +279,10 @@ fn clusters(cluster: &Cluster) -> Result<()> {
         r#"{"spec": {"residency": "DE"}}"#,
         r#"{"spec": {"provider": "unused"}}"#,
         r#"{"spec": {"kubeconfigSecret": {"name": "another"}}}"#,
+        // Whoever may not go further on the cluster does not let Flambeau go there for them.
+        r#"{"spec": {"access": null}}"#,
+        r#"{"spec": {"access": {"applicationServiceAccount": null}}}"#,
+        r#"{"spec": {"access": {"namespaces": ["games", "payments"]}}}"#,
     ] {
         refuses(
             fact,

@@ -11,6 +11,15 @@ use crate::load::{ApplicationResult, Window};
 /// The kind of move that a loss sets off.
 const FAILOVER: &str = "Failover";
 
+/// How a move ends that got where it should.
+const COMPLETED: &str = "Completed";
+
+/// The step that begins when every request goes to the target.
+const AFTER_SHIFT: &str = "Soak";
+
+/// What requests that were under way then get to end.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+
 /// A cluster that was taken away, by whoever tells the story.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
@@ -68,7 +77,10 @@ pub(super) fn judge(
             .iter()
             .filter_map(|loss| Some((loss, answer(loss, &application.name, migrations)?)))
             .collect();
-        let windows: Vec<Window> = own.iter().map(|(loss, _)| window(loss)).collect();
+        let windows: Vec<Window> = own
+            .iter()
+            .map(|(loss, migration)| window(loss, migration))
+            .collect();
         for outage in application.outages_outside(&windows) {
             judged.unexplained += outage.failed;
             judged.problems.push(format!(
@@ -99,15 +111,25 @@ fn answer<'a>(
     })
 }
 
-fn window(loss: &Loss) -> Window {
+/// The time in which a loss excuses failures: until the limit, or until requests have gone over for good, if that is
+/// sooner. A failover that was walked back served nobody.
+fn window(loss: &Loss, failover: &MigrationReport) -> Window {
+    let limit = later(loss.time, loss.limit);
+    let completed = failover.outcome.as_deref() == Some(COMPLETED);
+    let shifted = failover
+        .steps
+        .iter()
+        .find(|step| completed && step.name == AFTER_SHIFT);
+    let served = shifted.map(|step| later(step.start, UNDER_WAY));
     Window {
         from: loss.time,
-        // Saturates at the end of the calendar.
-        until: loss
-            .time
-            .saturating_add(loss.limit)
-            .unwrap_or(Timestamp::MAX),
+        until: served.map_or(limit, |served| served.min(limit)),
     }
+}
+
+/// Saturates at the end of the calendar.
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 fn measured(
@@ -115,7 +137,7 @@ fn measured(
     application: &ApplicationResult,
     migration: &MigrationReport,
 ) -> FailoverReport {
-    let within = window(loss);
+    let within = window(loss, migration);
     let outages = application
         .outages
         .iter()
@@ -139,4 +161,47 @@ fn measured(
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn milliseconds(start: Timestamp, end: Timestamp) -> f64 {
     end.duration_since(start).as_millis() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failover(outcome: &str, soak: &str) -> MigrationReport {
+        serde_json::from_value(serde_json::json!({
+            "application": "results", "namespace": "games", "from": "atos", "to": "ovh",
+            "type": "Failover", "trigger": "Loss", "reason": "ClusterLost",
+            "start": "2026-02-06T18:00:07Z", "end": "2026-02-06T18:00:30Z", "outcome": outcome,
+            "downtime_ms": 0, "recovery_ms": 9000,
+            "steps": [{ "name": "Soak", "start": soak, "end": null, "verdicts": [] }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_loss_excuses_nothing_once_requests_have_gone_over() {
+        let loss = Loss {
+            time: "2026-02-06T18:00:00Z".parse().unwrap(),
+            cluster: "atos".to_owned(),
+            limit: Duration::from_secs(15),
+        };
+        for (outcome, soak, seconds) in [
+            ("Completed", "2026-02-06T18:00:09.5Z", 11.5),
+            ("Completed", "2026-02-06T18:00:14Z", 15.0),
+            ("Aborted", "2026-02-06T18:00:09.5Z", 15.0),
+        ] {
+            let window = window(&loss, &failover(outcome, soak));
+            assert_eq!(window.from, loss.time);
+            let allowed = window.until.duration_since(loss.time).as_secs_f64();
+            assert!((allowed - seconds).abs() < 0.001, "{outcome}: {allowed} s");
+        }
+        let without = MigrationReport {
+            steps: Vec::new(),
+            ..failover("Completed", "2026-02-06T18:00:09.5Z")
+        };
+        assert_eq!(
+            window(&loss, &without).until,
+            loss.time + Duration::from_secs(15)
+        );
+    }
 }
