@@ -15,6 +15,7 @@ use crate::{
     },
     need::{Need, needs},
     placement::{Candidate, Ledger, Load},
+    refuge,
     status::{self, Conditions},
 };
 use jiff::Timestamp;
@@ -179,6 +180,8 @@ pub struct Plan {
     /// What copies request of each cluster, those included that are about to
     /// go there.
     pub requested: BTreeMap<Name, Resources>,
+    /// Applications that run and have no other cluster to go to.
+    pub unprotected: usize,
     /// The next moment at which the plan can change by itself.
     pub wake_at: Option<Timestamp>,
 }
@@ -199,6 +202,7 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         .collect();
     let policies = compliance::policies(snapshot, &law, &applications, now);
     let freezes = freeze::plans(snapshot, &applications, now);
+    let unprotected = refuge::unprotected(snapshot, &law, now);
     let wake_at = wake_at(snapshot, &law, now);
     Plan {
         applications,
@@ -207,6 +211,7 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         freezes,
         load: ledger.load,
         requested: ledger.requested,
+        unprotected,
         wake_at,
     }
 }

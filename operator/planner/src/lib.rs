@@ -29,6 +29,7 @@ pub mod model;
 mod need;
 pub mod placement;
 pub mod reason;
+mod refuge;
 mod standby;
 pub mod status;
 #[cfg(test)]

@@ -22,10 +22,6 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// How often is looked whether they are still: a chart that is rolled back
 /// brings the older ones while this process runs.
 const INTERVAL_WHEN_WELL: Duration = Duration::from_secs(10);
-/// What the API server serves, with a hash of each part: a few kilobytes.
-const INDEX: &str = "/openapi/v3";
-/// The part of it that matters.
-const PART: &str = "apis/flambeau.dev/v1alpha1";
 /// What every API server tells everybody who is logged in: what it serves
 /// (<https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3>).
 const SERVED: &str = "/openapi/v3/apis/flambeau.dev/v1alpha1";
@@ -58,17 +54,16 @@ impl Definitions {
 
     /// Compares again and again.
     pub async fn watch(self, client: Client, dirty: Dirty) {
-        let mut compared: Option<String> = None;
+        let mut tag: Option<HeaderValue> = None;
         loop {
-            let hash = hash(&client).await;
-            if hash.is_some() && hash == compared {
+            if unchanged(&client, tag.as_ref()).await {
                 sleep(self.interval()).await;
                 continue;
             }
             let sufficed = self.suffice();
-            match lacking(&client).await {
-                Ok(lacking) => {
-                    compared = hash;
+            match compared(&client).await {
+                Ok((lacking, tagged)) => {
+                    tag = tagged;
                     self.set(lacking);
                 }
                 Err(Error::Api(status)) if status.code == 403 => {
@@ -116,13 +111,18 @@ impl Definitions {
     }
 }
 
-/// What changes with every change of what is served; nothing when the hub does
-/// not say.
-async fn hash(client: &Client) -> Option<String> {
-    let request = http::Request::get(INDEX).body(Vec::new()).ok()?;
-    let index: Value = client.request(request).await.ok()?;
-    let address = index["paths"][PART]["serverRelativeURL"].as_str()?;
-    Some(address.to_owned())
+/// Whether what is served is still what it was when it had a tag: an answer of
+/// a few bytes (RFC 9110, 13.1.2).
+async fn unchanged(client: &Client, tag: Option<&HeaderValue>) -> bool {
+    let Some(tag) = tag else {
+        return false;
+    };
+    let request = http::Request::get(SERVED).header(IF_NONE_MATCH, tag);
+    let Ok(request) = request.body(Body::empty()) else {
+        return false;
+    };
+    let answer = client.send(request).await;
+    answer.is_ok_and(|answer| answer.status() == StatusCode::NOT_MODIFIED)
 }
 
 /// For people: which definition lacks what.
@@ -145,11 +145,26 @@ pub fn told(lacking: &BTreeMap<String, Vec<String>>) -> String {
 /// # Errors
 /// When the hub does not say what it serves.
 pub async fn lacking(client: &Client) -> Result<BTreeMap<String, Vec<String>>, Error> {
+    Ok(compared(client).await?.0)
+}
+
+/// The same, with the tag of what was served.
+async fn compared(
+    client: &Client,
+) -> Result<(BTreeMap<String, Vec<String>>, Option<HeaderValue>), Error> {
     let request = http::Request::get(SERVED)
-        .body(Vec::new())
+        .body(Body::empty())
         .map_err(Error::HttpError)?;
-    let served: Value = client.request(request).await?;
-    Ok(compare_all(&flambeau_crds::all_crds(), &served))
+    let answer = client.send(request).await?;
+    let tag = answer.headers().get(ETAG).cloned();
+    if !answer.status().is_success() {
+        let why = answer.status().to_string();
+        let refused = Status::failure(&why, "").with_code(answer.status().as_u16());
+        return Err(Error::Api(refused.boxed()));
+    }
+    let text = answer.into_body().collect_bytes().await?;
+    let served: Value = serde_json::from_slice(&text).map_err(Error::SerdeError)?;
+    Ok((compare_all(&flambeau_crds::all_crds(), &served), tag))
 }
 
 fn compare_all(

@@ -1,6 +1,6 @@
 //! Counters of what is asked of members, and how old the answers are.
 
-use super::Inner;
+use super::{Fencing, Inner};
 use flambeau_planner::model::Name;
 use prometheus_client::{
     collector::Collector,
@@ -88,11 +88,12 @@ impl MemberMetrics {
 }
 
 /// `flambeau_member_observation_age_seconds`, at the moment of the question and
-/// by the clock that nobody sets. It does not keep members alive.
+/// by the clock that nobody sets, and `flambeau_member_fenced`. It does not keep
+/// members alive.
 #[derive(Debug)]
-pub(super) struct Ages(pub Weak<Inner>);
+pub(super) struct States(pub Weak<Inner>);
 
-impl Collector for Ages {
+impl Collector for States {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let mut metric = encoder.encode_descriptor(
             "member_observation_age",
@@ -110,6 +111,23 @@ impl Collector for Ages {
             };
             let age = member.unobserved().as_secs_f64();
             ConstGauge::new(age).encode(metric.encode_family(&labels)?)?;
+        }
+        let mut metric = encoder.encode_descriptor(
+            "member_fenced",
+            "1 when the member refuses writes under an old epoch by itself, 0 when it does not; nothing while unknown",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (name, member) in members.iter() {
+            let fenced: i64 = match member.fence.state() {
+                Fencing::Unknown => continue,
+                Fencing::Installed => 1,
+                Fencing::Unavailable { .. } => 0,
+            };
+            let labels = ClusterLabels {
+                cluster: name.to_string(),
+            };
+            ConstGauge::new(fenced).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }

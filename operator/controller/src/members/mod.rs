@@ -114,7 +114,7 @@ impl Members {
     /// Registers the counters of requests, and how old observations are.
     pub fn register(&self, registry: &mut Registry) {
         self.0.shared.metrics.register(registry);
-        registry.register_collector(Box::new(metrics::Ages(Arc::downgrade(&self.0))));
+        registry.register_collector(Box::new(metrics::States(Arc::downgrade(&self.0))));
     }
 
     /// The counters of requests.

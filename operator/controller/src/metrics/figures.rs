@@ -71,6 +71,7 @@ pub(super) struct Figures {
     applications: Family<StateLabel, Gauge>,
     states: Family<WordLabel, Gauge>,
     stalled: Family<ReasonLabel, Gauge>,
+    unprotected: Gauge,
     violations: Gauge,
     reachable: Family<ClusterLabel, Gauge>,
     health: Family<HealthLabel, Gauge>,
@@ -88,6 +89,7 @@ impl Figures {
         figures.count_applications(snapshot, plan);
         figures.count_moves(snapshot);
         figures.count_clusters(snapshot);
+        figures.unprotected.set(whole(plan.unprotected));
         let violations = plan.policies.iter().filter(|policy| policy.in_force);
         let violations: usize = violations.map(|policy| policy.violations.len()).sum();
         figures.violations.set(whole(violations));
@@ -172,6 +174,11 @@ impl Collector for Published {
             "applications_stalled",
             "Applications that need a person or a change of the world, by reason",
             &figures.stalled,
+        )?;
+        export(
+            "applications_unprotected",
+            "Applications that run and have no other cluster to go to: none that is lawful, well, and takes them",
+            &figures.unprotected,
         )?;
         export(
             "policy_violations",
