@@ -349,8 +349,7 @@ fn missing_kind<'a>(kinds: &'a BTreeSet<Kind>, cluster: &Cluster) -> Option<&'a 
 }
 
 /// Whether, and why, a namespace is none of those for applications there.
-/// Why a cluster takes nothing of an application's namespace.
-pub fn namespace_refused(application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
+fn namespace_refused(application: &Application, cluster: &Cluster) -> Option<(Reason, String)> {
     let namespace = &application.spec.key.namespace;
     let allowed = cluster.namespaces.is_empty() || cluster.namespaces.contains(namespace);
     (!allowed).then(|| {

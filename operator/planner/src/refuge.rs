@@ -29,7 +29,6 @@ pub fn unprotected(snapshot: &Snapshot, law: &LawBook, now: Timestamp) -> usize 
         let takes = |cluster: &&Cluster| {
             cluster.name != active.cluster
                 && placement::unlawful(application, &cluster.name, law).is_none()
-                && placement::namespace_refused(application, cluster).is_none()
                 && placement::kind_not_served(application, cluster).is_none()
         };
         !application.deleting && !open.iter().any(takes)

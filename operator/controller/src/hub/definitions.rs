@@ -7,8 +7,13 @@
 //! because the newer one does not get ready.
 
 use crate::dirty::Dirty;
+use http::{
+    HeaderValue, StatusCode,
+    header::{ETAG, IF_NONE_MATCH},
+};
+use http_body_util::BodyExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Client, Error, ResourceExt};
+use kube::{Client, Error, ResourceExt, client::Body, core::Status};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -162,7 +167,7 @@ async fn compared(
         let refused = Status::failure(&why, "").with_code(answer.status().as_u16());
         return Err(Error::Api(refused.boxed()));
     }
-    let text = answer.into_body().collect_bytes().await?;
+    let text = answer.into_body().collect().await?.to_bytes();
     let served: Value = serde_json::from_slice(&text).map_err(Error::SerdeError)?;
     Ok((compare_all(&flambeau_crds::all_crds(), &served), tag))
 }

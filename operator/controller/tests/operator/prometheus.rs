@@ -187,11 +187,16 @@ fn prometheus_scrapes_the_operator_and_its_alerts_fire_when_they_should_and_not_
         let expected: BTreeSet<String> = expected.iter().map(ToString::to_string).collect();
         fleet.until(what, |_| prometheus.firing().as_ref() == Some(&expected));
     };
-    let unlawful = ["NoLawfulCluster", "Unlawful"];
+    let unlawful = ["NoLawfulCluster", "Unlawful", "Unprotected"];
     fires("an application has no lawful place", &unlawful);
 
     fleet.cut("two");
-    let lost = ["ClusterLost two", "NoLawfulCluster", "Unlawful"];
+    let lost = [
+        "ClusterLost two",
+        "NoLawfulCluster",
+        "Unlawful",
+        "Unprotected",
+    ];
     fires("a member is lost as well", &lost);
 
     fleet.mend("two");
