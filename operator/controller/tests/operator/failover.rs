@@ -54,7 +54,8 @@ fn a_lost_cluster_is_left_and_may_return() {
             fleet.hub(&["get", "events", "-A"]).contains(event)
         });
     }
-    assert_eq!(health(&fleet, "one"), "Lost");
+    // The move comes first; what is thought of the cluster is told after it.
+    fleet.until("the loss is told", |fleet| health(fleet, "one") == "Lost");
     let ready = condition(&fleet.get("membercluster/one"), "Ready").unwrap();
     assert_eq!(ready["reason"], "ClusterLost");
     assert_eq!(fleet.get("gapp/badges")["status"]["failedOverFrom"], "one");
