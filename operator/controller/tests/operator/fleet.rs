@@ -12,6 +12,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command},
+    thread,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -49,15 +50,12 @@ impl Fleet {
     }
 
     fn start_as(arguments: &[&str], level: &'static str) -> Self {
-        let hub = ControlPlane::start_temporary(&Options::default()).unwrap();
-        let members: BTreeMap<_, _> = ["one", "two"]
-            .map(|name| {
-                (
-                    name,
-                    ControlPlane::start_temporary(&Options::default()).unwrap(),
-                )
-            })
-            .into();
+        let start = || ControlPlane::start_temporary(&Options::default()).unwrap();
+        let [hub, one, two] = thread::scope(|scope| {
+            let starting = [(); 3].map(|()| scope.spawn(start));
+            starting.map(|plane| plane.join().unwrap())
+        });
+        let members = BTreeMap::from([("one", one), ("two", two)]);
         let links = members
             .iter()
             .map(|(name, member)| (*name, Link::to(server(member))))
