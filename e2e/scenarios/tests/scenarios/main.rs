@@ -96,6 +96,11 @@ const SCENARIOS: &[(&str, When, Scenario)] = &[
     ),
     ("target-never-ready", Asked, target::never_ready),
     (
+        "target-answers-with-errors",
+        Asked,
+        target::answers_with_errors,
+    ),
+    (
         "target-cut-off-before-shift",
         Asked,
         target::cut_off_before_shift,

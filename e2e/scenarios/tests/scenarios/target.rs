@@ -1,10 +1,13 @@
 //! The target fails.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use flambeau_crds::{
     GamesApplication, Sensitivity,
     migration::{MigrationOutcome, MigrationStep},
 };
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::{load::Counted, wait::until, world::World};
@@ -50,6 +53,43 @@ pub fn never_ready(world: &World) -> Result<Counted> {
     played.nothing_at("alibaba")?;
     played.nothing_at("atos")?;
     load.ends_clean()
+}
+
+/// The first choice answers half of its requests with an error: the move is walked back in the middle of Shift, no request
+/// fails before it or after it, and the next goes elsewhere.
+pub fn answers_with_errors(world: &World) -> Result<Counted> {
+    /// What requests that were under way then get to end.
+    const UNDER_WAY: Duration = Duration::from_secs(2);
+    let stage = world.stage("errors")?;
+    let asked = stage.asked(Sensitivity::Personal, &["alibaba", "atos", "ovh"]);
+    let played = stage.play(asked, |object| {
+        set(
+            object,
+            &[("FAULT_ERROR_FRACTION", "0.5"), ("FAULT_CLOUDS", "atos")],
+        );
+    })?;
+    let load = played.load()?;
+    let signed = Timestamp::now();
+    world.sign(
+        "european",
+        "Personal",
+        &json!({ "jurisdiction": { "allowed": ["EU"] } }),
+    )?;
+    let migration = played.moves_to_step(MigrationStep::Shift)?;
+    played.ends(&migration, MigrationOutcome::Aborted)?;
+    let over = Timestamp::now().duration_since(signed).unsigned_abs() + UNDER_WAY;
+    let moves = played.moves()?;
+    let status = moves[0].status.clone().context("a status")?;
+    let reason = status.abort_reason.unwrap_or_default();
+    ensure!(
+        reason.contains("TargetErrors"),
+        "the move says why it was walked back: {reason}"
+    );
+    played.rests_at("ovh")?;
+    played.nothing_at("alibaba")?;
+    played.nothing_at("atos")?;
+    let (counted, _) = load.ends_after_loss(&[played.name()], &[signed], over)?;
+    Ok(counted.note(format!("walked back: {reason}")))
 }
 
 /// The target's cluster is cut off while its pods get ready: the move is walked back, the next goes elsewhere, and
