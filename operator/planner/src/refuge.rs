@@ -41,14 +41,8 @@ mod tests {
     use crate::{
         model::{Reach, Snapshot},
         plan,
-        testing::{NOW, apply, change_cluster, fleet, forbid, running},
+        testing::{NOW, apply, change_cluster, forbid, three},
     };
-
-    fn three() -> Snapshot {
-        let mut snapshot = fleet(&[("alibaba", "CN"), ("atos", "FR"), ("ovh", "FR")]);
-        snapshot.applications.push(running("web", "atos"));
-        snapshot
-    }
 
     fn unprotected(change: impl FnOnce(&mut Snapshot)) -> usize {
         let mut snapshot = three();

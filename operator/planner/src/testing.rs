@@ -3,9 +3,10 @@
 use crate::model::{
     Application, ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, CopyObservation,
     Country, Criticality, EdgeObservation, Failover, JurisdictionFact, Migration, MoveType, Name,
-    Placement, Policy, Provider, Reach, Resources, Role, Sensitivity, Service, Snapshot, Strategy,
-    Trigger,
+    Placement, Policy, Provider, Reach, Resources, Role, Sensitivity, Service, Snapshot, Step,
+    StepRecord, Strategy, Trigger,
 };
+use crate::{Reason, fleet::Decision, plan};
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -177,4 +178,32 @@ pub fn migration(name: &str, from: &str, to: &str) -> Migration {
         abort: false,
         record: Arc::default(),
     }
+}
+
+/// One application, on atos, among three clusters.
+pub fn three() -> Snapshot {
+    let mut snapshot = fleet(&[("alibaba", "CN"), ("atos", "FR"), ("ovh", "FR")]);
+    snapshot.applications.push(running("web", "atos"));
+    snapshot
+}
+
+/// What is decided for the first application twenty seconds later.
+pub fn decision(snapshot: &Snapshot) -> Decision {
+    plan(snapshot, later(20)).applications.remove(0).decision
+}
+
+/// Why nothing is done about it.
+pub fn reason(snapshot: &Snapshot) -> Option<Reason> {
+    decision(snapshot).obstacle().map(|(reason, _)| reason)
+}
+
+/// Steps that all began at the beginning.
+pub fn steps(steps: &[Step]) -> Vec<StepRecord> {
+    let record = |step: &Step| StepRecord {
+        step: *step,
+        start: NOW,
+        end: None,
+        verdicts: Vec::new(),
+    };
+    steps.iter().map(record).collect()
 }

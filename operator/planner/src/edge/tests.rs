@@ -1,26 +1,14 @@
 use crate::{
     Reason,
     fleet::Decision,
-    model::{MigrationRecord, MoveType, Reach, Service, Snapshot, Step, StepRecord, Trigger},
+    model::{MigrationRecord, MoveType, Reach, Service, Snapshot, Step, Trigger},
     plan,
-    testing::{NOW, change_cluster, fleet, later, migration, running, serving},
+    testing::{
+        NOW, change_cluster, decision, later, migration, reason, running, serving, steps, three,
+    },
 };
 use jiff::Timestamp;
 use std::sync::Arc;
-
-fn three() -> Snapshot {
-    let mut snapshot = fleet(&[("alibaba", "CN"), ("atos", "FR"), ("ovh", "FR")]);
-    snapshot.applications.push(running("web", "atos"));
-    snapshot
-}
-
-fn decision(snapshot: &Snapshot) -> Decision {
-    plan(snapshot, later(20)).applications.remove(0).decision
-}
-
-fn reason(snapshot: &Snapshot) -> Option<Reason> {
-    decision(snapshot).obstacle().map(|(reason, _)| reason)
-}
 
 #[test]
 fn services_that_fall_silent_everywhere_make_the_edge_suspect() {
@@ -120,14 +108,7 @@ fn retires(source_answers: bool, reached: Option<Timestamp>, now: Timestamp) -> 
         epoch: 2,
         percent: 100,
         step: Some(Step::Drain),
-        steps: [Step::Prepare, Step::Shift, Step::Drain]
-            .map(|step| StepRecord {
-                step,
-                start: NOW,
-                end: None,
-                verdicts: Vec::new(),
-            })
-            .into(),
+        steps: steps(&[Step::Prepare, Step::Shift, Step::Drain]),
         stage_since: Some(NOW),
         ..MigrationRecord::default()
     });

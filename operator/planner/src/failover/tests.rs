@@ -7,7 +7,8 @@ use crate::{
     },
     plan,
     testing::{
-        NOW, apply, change_cluster, change_spec, fleet, forbid, later, migration, running, serving,
+        NOW, apply, change_cluster, change_spec, decision, forbid, later, migration, reason,
+        running, serving, three,
     },
 };
 use jiff::SignedDuration;
@@ -21,20 +22,6 @@ fn lose(snapshot: &mut Snapshot, cluster: &str) {
         cluster.reach = Reach::Unreachable { since: NOW };
         cluster.services_answer = false;
     });
-}
-
-fn three() -> Snapshot {
-    let mut snapshot = fleet(&[("alibaba", "CN"), ("atos", "FR"), ("ovh", "FR")]);
-    snapshot.applications.push(running("web", "atos"));
-    snapshot
-}
-
-fn decision(snapshot: &Snapshot) -> Decision {
-    plan(snapshot, later(20)).applications.remove(0).decision
-}
-
-fn reason(snapshot: &Snapshot) -> Option<Reason> {
-    decision(snapshot).obstacle().map(|(reason, _)| reason)
 }
 
 #[test]

@@ -3,7 +3,7 @@ use crate::{
     Reason,
     model::{FailedTarget, MigrationRecord, Role, Settings, Step, StepRecord},
     plan,
-    testing::{NOW, fleet, migration, running, serving},
+    testing::{NOW, fleet, migration, running, serving, steps},
 };
 use std::sync::Arc;
 
@@ -60,14 +60,7 @@ fn a_target_that_fails_again_after_the_requests_went_over_is_avoided_for_longer(
         under_way.record = Arc::new(MigrationRecord {
             epoch: 2,
             step: Some(step),
-            steps: [Step::Prepare, step]
-                .map(|step| StepRecord {
-                    step,
-                    start: NOW,
-                    end: None,
-                    verdicts: Vec::new(),
-                })
-                .into(),
+            steps: steps(&[Step::Prepare, step]),
             ..MigrationRecord::default()
         });
         application.migrations.push(under_way);
