@@ -15,9 +15,8 @@ pub struct GeneratedFile {
 /// When a definition cannot be written as YAML.
 pub fn files() -> Result<Vec<GeneratedFile>, serde_yaml::Error> {
     crate::all_crds()
-        .iter()
         .map(|crd| {
-            let yaml = serde_yaml::to_string(crd)?;
+            let yaml = serde_yaml::to_string(&crd)?;
             Ok(GeneratedFile {
                 name: format!("{}.yaml", crd.spec.names.plural),
                 text: format!("# Generated from the types in crds/src by `make generate`; do not edit.\n{yaml}"),

@@ -108,15 +108,17 @@ pub enum Criticality {
 }
 
 /// Every CustomResourceDefinition of Flambeau, in the order of the kinds in
-/// the documentation.
-pub fn all_crds() -> Vec<CustomResourceDefinition> {
-    vec![
-        CloudProvider::crd(),
-        MemberCluster::crd(),
-        SovereigntyPolicy::crd(),
-        GamesApplication::crd(),
-        Migration::crd(),
-        Evacuation::crd(),
-        Freeze::crd(),
-    ]
+/// the documentation. Each is made when it is asked for: together they are
+/// some megabytes.
+pub fn all_crds() -> impl ExactSizeIterator<Item = CustomResourceDefinition> {
+    let definitions = [
+        CloudProvider::crd,
+        MemberCluster::crd,
+        SovereigntyPolicy::crd,
+        GamesApplication::crd,
+        Migration::crd,
+        Evacuation::crd,
+        Freeze::crd,
+    ];
+    definitions.into_iter().map(|make| make())
 }

@@ -12,11 +12,18 @@ use http::{
     header::{ETAG, IF_NONE_MATCH},
 };
 use http_body_util::BodyExt;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
 use kube::{Client, Error, ResourceExt, client::Body, core::Status};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -41,6 +48,8 @@ pub struct Definitions(Arc<Mutex<State>>);
 struct State {
     compared: bool,
     lacking: BTreeMap<String, Vec<String>>,
+    /// Why they could not be compared the last time.
+    trouble: Option<String>,
 }
 
 impl Definitions {
@@ -55,6 +64,11 @@ impl Definitions {
     pub fn lacking(&self) -> Option<String> {
         let state = self.lock();
         (!state.lacking.is_empty()).then(|| told(&state.lacking))
+    }
+
+    /// For people: why they could not be compared; none once they were.
+    pub fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
     }
 
     /// Compares again and again.
@@ -77,8 +91,7 @@ impl Definitions {
                     }
                     self.set(BTreeMap::new());
                 }
-                // Not served before there is a definition; or the hub does not answer.
-                Err(error) => tracing::debug!(%error, "the definitions were not compared"),
+                Err(error) => self.failed(&error),
             }
             if self.suffice() != sufficed {
                 dirty.mark();
@@ -108,7 +121,27 @@ impl Definitions {
         *state = State {
             compared: true,
             lacking,
+            trouble: None,
         };
+    }
+
+    fn failed(&self, error: &Error) {
+        let trouble = format!("GET {SERVED}: {error}");
+        let mut state = self.lock();
+        if state.trouble.as_ref() == Some(&trouble) {
+            return;
+        }
+        // Not served before there is a definition, and that one is missing is
+        // told by itself.
+        if matches!(error, Error::Api(status) if status.code == 404) {
+            tracing::debug!(error = trouble, "the definitions were not compared");
+        } else {
+            tracing::warn!(
+                error = trouble,
+                "whether the definitions on the hub are those of this version cannot be seen, it is tried again; a process that has never seen it does nothing before"
+            );
+        }
+        state.trouble = Some(trouble);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -168,70 +201,142 @@ async fn compared(
         return Err(Error::Api(refused.boxed()));
     }
     let text = answer.into_body().collect().await?.to_bytes();
-    let served: Value = serde_json::from_slice(&text).map_err(Error::SerdeError)?;
-    Ok((compare_all(&flambeau_crds::all_crds(), &served), tag))
+    let served: Served = serde_json::from_slice(&text).map_err(Error::SerdeError)?;
+    Ok((compare_all(flambeau_crds::all_crds(), &served), tag))
+}
+
+/// What is compared of what a hub serves. Descriptions and rules, most of it,
+/// are not kept while it is read.
+#[derive(Debug, Default, Deserialize)]
+struct Served {
+    #[serde(default)]
+    components: Components,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Components {
+    #[serde(default)]
+    schemas: BTreeMap<String, Schema>,
+}
+
+/// The fields and values of a schema.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Schema {
+    properties: BTreeMap<String, Schema>,
+    #[serde(deserialize_with = "schema_or_word")]
+    items: Option<Box<Schema>>,
+    #[serde(deserialize_with = "schema_or_word")]
+    additional_properties: Option<Box<Schema>>,
+    #[serde(rename = "enum")]
+    values: Vec<Value>,
+    #[serde(rename = "x-kubernetes-preserve-unknown-fields")]
+    preserves: bool,
+    #[serde(rename = "x-kubernetes-group-version-kind")]
+    kinds: Vec<ServedKind>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ServedKind {
+    kind: String,
+}
+
+/// Where a schema may stand, `true` or `false` may as well
+/// (<https://spec.openapis.org/oas/v3.0.4.html#schema-object>).
+fn schema_or_word<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Box<Schema>>, D::Error> {
+    struct SchemaOrWord;
+    impl<'de> Visitor<'de> for SchemaOrWord {
+        type Value = Option<Box<Schema>>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a schema, true or false")
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            Schema::deserialize(MapAccessDeserializer::new(map))
+                .map(|schema| Some(Box::new(schema)))
+        }
+    }
+    deserializer.deserialize_any(SchemaOrWord)
 }
 
 fn compare_all(
-    definitions: &[CustomResourceDefinition],
-    served: &Value,
+    definitions: impl Iterator<Item = CustomResourceDefinition>,
+    served: &Served,
 ) -> BTreeMap<String, Vec<String>> {
-    let schemas = served.pointer("/components/schemas");
-    let schemas = schemas.and_then(Value::as_object);
     let served = |kind: &str| {
-        schemas?.values().find(|schema| {
-            let kinds = schema["x-kubernetes-group-version-kind"].as_array();
-            kinds.is_some_and(|all| all.iter().any(|one| one["kind"] == kind))
-        })
+        let mut schemas = served.components.schemas.values();
+        schemas.find(|schema| schema.kinds.iter().any(|one| one.kind == kind))
     };
+    let nothing = Schema::default();
     let mut all = BTreeMap::new();
     for definition in definitions {
         let Some(served) = served(&definition.spec.names.kind) else {
             continue;
         };
+        let name = definition.name_any();
         let mut lacking = Vec::new();
-        for version in &definition.spec.versions {
-            let schema = version.schema.as_ref();
-            let schema = schema.and_then(|schema| serde_json::to_value(schema).ok());
-            let schema = schema.unwrap_or_default();
+        for own in definition.spec.versions.into_iter().filter_map(schema) {
             for part in ["spec", "status"] {
-                let own = &schema["openAPIV3Schema"]["properties"][part];
-                compare(own, &served["properties"][part], part, &mut lacking);
+                let served = served.properties.get(part).unwrap_or(&nothing);
+                if let Some(own) = own.properties.get(part) {
+                    compare(own, served, part, &mut lacking);
+                }
             }
         }
         if !lacking.is_empty() {
-            all.insert(definition.name_any(), lacking);
+            all.insert(name, lacking);
         }
     }
     all
 }
 
+/// The schema of a version of this program's own definitions.
+fn schema(version: CustomResourceDefinitionVersion) -> Option<Schema> {
+    let schema = version.schema?.open_api_v3_schema?;
+    serde_json::from_value(serde_json::to_value(schema).ok()?).ok()
+}
+
 /// Notes what a schema has and the served one has not.
-fn compare(own: &Value, served: &Value, path: &str, lacking: &mut Vec<String>) {
-    if served["x-kubernetes-preserve-unknown-fields"] == true {
+fn compare(own: &Schema, served: &Schema, path: &str, lacking: &mut Vec<String>) {
+    if served.preserves {
         return;
     }
-    let properties = own["properties"].as_object();
-    for (name, own) in properties.into_iter().flatten() {
+    for (name, own) in &own.properties {
         let path = format!("{path}.{name}");
-        match served["properties"].get(name) {
+        match served.properties.get(name) {
             Some(served) => compare(own, served, &path, lacking),
             None => lacking.push(path),
         }
     }
-    for (field, mark) in [("items", "[]"), ("additionalProperties", ".*")] {
-        if own[field].is_object() && served[field].is_object() {
-            compare(
-                &own[field],
-                &served[field],
-                &format!("{path}{mark}"),
-                lacking,
-            );
+    for (own, served, mark) in [
+        (&own.items, &served.items, "[]"),
+        (
+            &own.additional_properties,
+            &served.additional_properties,
+            ".*",
+        ),
+    ] {
+        if let (Some(own), Some(served)) = (own, served) {
+            compare(own, served, &format!("{path}{mark}"), lacking);
         }
     }
-    let values = |schema: &Value| schema["enum"].as_array().cloned();
-    if let (Some(own), Some(served)) = (values(own), values(served)) {
-        let new = own.iter().filter(|value| !served.contains(value));
+    if !served.values.is_empty() {
+        let new = own
+            .values
+            .iter()
+            .filter(|value| !served.values.contains(value));
         lacking.extend(new.map(|value| format!("{path}={}", value.as_str().unwrap_or_default())));
     }
 }
@@ -243,7 +348,7 @@ mod tests {
 
     /// As a hub would serve them.
     fn served() -> Value {
-        let schemas = flambeau_crds::all_crds().into_iter().map(|definition| {
+        let schemas = flambeau_crds::all_crds().map(|definition| {
             let version = serde_json::to_value(&definition.spec.versions[0]).unwrap();
             let mut schema = version["schema"]["openAPIV3Schema"].clone();
             let kind = &definition.spec.names.kind;
@@ -255,7 +360,8 @@ mod tests {
     }
 
     fn lacking(served: &Value) -> String {
-        told(&compare_all(&flambeau_crds::all_crds(), served))
+        let served = serde_json::from_value(served.clone()).unwrap();
+        told(&compare_all(flambeau_crds::all_crds(), &served))
     }
 
     #[test]
@@ -287,5 +393,32 @@ mod tests {
             "gamesapplications.flambeau.dev lacks spec.sensitivity=Sensitive, status.placements[].cluster; \
              memberclusters.flambeau.dev lacks spec.access"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn why_they_cannot_be_compared_is_told_until_they_are() {
+        let answers = Arc::new(Mutex::new(500));
+        let code = Arc::clone(&answers);
+        let service = tower::service_fn(move |_: http::Request<Body>| {
+            let code = *code.lock().unwrap();
+            let body = Body::from(served().to_string().into_bytes());
+            let answer = http::Response::builder().status(code).body(body);
+            async move { answer }
+        });
+        let definitions = Definitions::default();
+        let watch = definitions.clone().watch(
+            Client::new(service, "default"),
+            crate::dirty::Dirty::default(),
+        );
+        let watch = tokio::spawn(watch);
+        sleep(INTERVAL / 2).await;
+        let told = definitions.trouble().unwrap();
+        assert!(told.contains("500") && told.contains(SERVED), "{told}");
+        assert!(!definitions.suffice());
+        *answers.lock().unwrap() = 200;
+        sleep(INTERVAL).await;
+        assert_eq!(definitions.trouble(), None);
+        assert!(definitions.suffice());
+        watch.abort();
     }
 }

@@ -46,7 +46,6 @@ impl Hub {
         };
         let definitions = flambeau_crds::all_crds();
         let definitions: Vec<Value> = definitions
-            .iter()
             .map(serde_json::to_value)
             .collect::<Result<_, _>>()?;
         hub.apply(&definitions)?;
