@@ -229,7 +229,7 @@ type Changes = mpsc::UnboundedReceiver<api::Arrival>;
 struct Parts {
     /// The application.
     delivered: Vec<f64>,
-    /// The later of the two writes that have to be stored before anything is written to a member.
+    /// The intent, which has to be stored before anything is written to a member.
     stored: Vec<f64>,
 }
 
@@ -266,7 +266,7 @@ async fn place(fleet: &Fleet, count: usize) -> Result<(Vec<f64>, Parts, Changes)
             .set_status(&deployment_path(&name), &objects::ready_status())
             .await?;
         let seen = api::quiet(&mut changes, IDLE).await;
-        if let [delivered, _, stored, ..] = seen[..] {
+        if let [delivered, stored, ..] = seen[..] {
             parts.delivered.push(millis(delivered - begun));
             parts.stored.push(millis(stored - begun));
         }
