@@ -2,6 +2,7 @@
 
 use crate::{
     act::{ActError, Actor, HubWrites, Work},
+    clock::Clock,
     dirty::Dirty,
     edge::Edge,
     hub::Hub,
@@ -40,6 +41,7 @@ pub struct Engine<E> {
     dirty: Dirty,
     actor: Actor<E>,
     lanes: Lanes,
+    clock: Clock,
     metrics: Metrics,
     tasks: JoinSet<()>,
 }
@@ -72,6 +74,7 @@ impl<E: Edge> Engine<E> {
             dirty,
             actor,
             lanes: Lanes::default(),
+            clock: Clock::now(),
             metrics: signals.metrics,
             tasks: JoinSet::new(),
         }
@@ -95,6 +98,8 @@ impl<E: Edge> Engine<E> {
             () = leads => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
+        // What another process wrote down is by a clock of its own.
+        self.clock = Clock::now();
         // What came while another process led is not waited for.
         self.dirty.take_since();
         let mut rested = Instant::now();
@@ -158,6 +163,7 @@ impl<E: Edge> Engine<E> {
             &self.services,
             &self.lanes,
             &self.settings,
+            self.clock.goes_since(),
         );
         self.edge.watch_requests(world::moving(&snapshot));
         self.services.watch(service::copies(&snapshot));

@@ -15,7 +15,8 @@ use flambeau_crds::{CloudProviderStatus, SovereigntyPolicyStatus, cluster::Pendi
 use flambeau_planner::{
     Plan, Reason,
     fleet::PolicyPlan,
-    model::{ApplicationKey, Name, Reach, Role, Snapshot},
+    law::Contradiction,
+    model::{Application, ApplicationKey, Name, Reach, Role, Snapshot},
     status::Truth,
 };
 use jiff::Timestamp;
@@ -200,24 +201,37 @@ fn provider(
     })
 }
 
-/// Clusters on which a copy is recorded, or a move counts. What is only to be
-/// erased does not hold a cluster that does not answer: whoever takes it out
-/// of the fleet takes its contents upon themselves.
+/// Clusters that applications use.
 fn used_clusters(snapshot: &Snapshot) -> BTreeSet<Name> {
-    let placed = snapshot
-        .applications
-        .iter()
-        .flat_map(|application| &application.record.placements)
-        .filter(|placement| {
-            placement.role != Role::Retiring || !unreachable(snapshot, &placement.cluster)
-        });
-    let moving = snapshot
-        .applications
-        .iter()
-        .flat_map(|application| &application.migrations);
-    placed
-        .map(|placement| placement.cluster.clone())
-        .chain(moving.flat_map(|migration| [migration.from.clone(), migration.to.clone()]))
+    let applications = snapshot.applications.iter();
+    let used = applications.flat_map(|application| uses(snapshot, application));
+    used.cloned().collect()
+}
+
+/// Clusters on which a copy of an application is recorded, or a move of it
+/// counts. What is only to be erased does not hold a cluster that does not
+/// answer: whoever takes it out of the fleet takes its contents upon
+/// themselves.
+fn uses<'a>(
+    snapshot: &'a Snapshot,
+    application: &'a Application,
+) -> impl Iterator<Item = &'a Name> {
+    let placements = application.record.placements.iter();
+    let placed = placements.filter(|placement| {
+        placement.role != Role::Retiring || !unreachable(snapshot, &placement.cluster)
+    });
+    let moves = application.migrations.iter();
+    let moving = moves.flat_map(|migration| [&migration.from, &migration.to]);
+    placed.map(|placement| &placement.cluster).chain(moving)
+}
+
+/// Applications that use a cluster.
+fn users(snapshot: &Snapshot, cluster: &str) -> Vec<ApplicationKey> {
+    let using =
+        |application: &&Application| uses(snapshot, application).any(|used| **used == *cluster);
+    let using = snapshot.applications.iter().filter(using);
+    using
+        .map(|application| application.spec.key.clone())
         .collect()
 }
 
@@ -283,13 +297,11 @@ fn policy(
             "spec.effectiveFrom has not come yet".to_owned(),
         ),
     };
+    let contradiction = planned.contradicts.first().map(contradiction);
     let problem = if entry.policy.invalid.is_some() {
         Some(in_force.clone())
-    } else if let Some((other, field)) = planned.contradicts.first() {
-        let note = format!(
-            "together with policy {other}, spec.{field} leaves no country for what both govern: nothing can move until one of them changes"
-        );
-        Some((false, Reason::PoliciesContradict, note))
+    } else if let Some((Reason::PoliciesContradict, note)) = &contradiction {
+        Some((false, Reason::PoliciesContradict, note.clone()))
     } else if planned.deadline_missed {
         let note = format!(
             "spec.completeBy has passed and {} applications still run where the policy refuses: {}",
@@ -301,7 +313,11 @@ fn policy(
         None
     };
     let stalled = problem.is_some();
-    let (_, reason, message) = problem.unwrap_or((true, Reason::Settled, String::new()));
+    // What is to come stalls nobody yet, and is told in time to be corrected.
+    let (reason, message) = problem
+        .map(|(_, reason, message)| (reason, message))
+        .or(contradiction)
+        .unwrap_or((Reason::Settled, String::new()));
     let drafts = vec![
         Draft {
             type_: "InForce",
@@ -333,6 +349,25 @@ fn policy(
         meta: entry.meta.clone(),
         status: Box::new(status),
     })
+}
+
+/// What is told of a contradiction, and what to do about it.
+fn contradiction(found: &Contradiction) -> (Reason, String) {
+    let Contradiction { with, field, from } = found;
+    match from {
+        None => (
+            Reason::PoliciesContradict,
+            format!(
+                "together with policy {with}, spec.{field} leaves no country for what both govern: nothing can move until one of them is changed or withdrawn"
+            ),
+        ),
+        Some(from) => (
+            Reason::PoliciesWillContradict,
+            format!(
+                "from {from} on, together with policy {with}, spec.{field} leaves no country for what both govern: change or withdraw one of them before"
+            ),
+        ),
+    }
 }
 
 fn names(keys: &[ApplicationKey]) -> String {

@@ -16,16 +16,18 @@ use flambeau_planner::{
         Migration, Name, Role, Service, Settings, Snapshot,
     },
 };
+use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-/// Moves of one application, and how many were ever begun.
+/// Moves of one application that are not over, and the numbers of names that
+/// are taken.
 #[derive(Default)]
 struct Moves {
-    open: Vec<(Option<jiff::Timestamp>, Migration)>,
-    begun: i64,
+    open: Vec<(Option<Timestamp>, Migration)>,
+    taken: Vec<i64>,
 }
 
 /// The whole fleet, as last observed.
@@ -36,6 +38,7 @@ pub fn snapshot<E: Edge>(
     services: &Services,
     lanes: &Lanes,
     settings: &Settings,
+    clock_since: Timestamp,
 ) -> Snapshot {
     let mut moves = moves(hub);
     let view = View {
@@ -68,6 +71,7 @@ pub fn snapshot<E: Edge>(
         }),
         clusters,
         services_since: services.since(),
+        clock_since: Some(clock_since),
         applications,
         evacuations: hub.evacuations.read(|entries| {
             let open = entries.iter().filter(|(_, entry)| !entry.meta.deleting);
@@ -147,14 +151,14 @@ fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
                 name: entry.spec.application.as_str().into(),
             };
             // A name is taken whatever application the Migration is about.
-            if let Some((namesake, _)) = key.name.rsplit_once('-') {
-                let number = migration::number(namesake, &key.name);
+            if let Some((namesake, _)) = key.name.rsplit_once('-')
+                && let Some(number) = migration::number(namesake, &key.name)
+            {
                 let namesake = ApplicationKey {
                     namespace: key.namespace.clone(),
                     name: namesake.into(),
                 };
-                let moves = moves.entry(namesake).or_default();
-                moves.begun = moves.begun.max(number);
+                moves.entry(namesake).or_default().taken.push(number);
             }
             let moves = moves.entry(application).or_default();
             if !entry.record.done() {
@@ -193,9 +197,10 @@ fn application<E: Edge>(
         .into_iter()
         .map(|(_, migration)| migration)
         .collect();
-    let record = if moves.begun > entry.record.migrations {
+    let last_taken = migration::last_taken(entry.record.migrations, moves.taken);
+    let record = if last_taken > entry.record.migrations {
         Arc::new(ApplicationRecord {
-            migrations: moves.begun,
+            migrations: last_taken,
             ..(*entry.record).clone()
         })
     } else {

@@ -198,12 +198,11 @@ fn begin(snapshot: &Snapshot, law: &LawBook, need: &mut Need, index: usize) {
         .active()
         .map(|active| active.cluster.clone())
         .unwrap_or_default();
-    let key = &application.spec.key;
     let reason = reason(snapshot, law, application, &from, &motive);
     need.decision = Decision::Move {
         from,
         to,
-        migration: format!("{}-{}", key.name, application.record.migrations + 1).into(),
+        migration: migration::next_name(application),
         motive,
         reason,
     };

@@ -2,7 +2,7 @@
 
 use crate::{
     fleet::ApplicationPlan,
-    law::{self, LawBook},
+    law::{self, Contradiction, LawBook},
     model::{ApplicationKey, Name, Snapshot},
 };
 use jiff::Timestamp;
@@ -19,8 +19,8 @@ pub struct PolicyPlan {
     pub governed: usize,
     /// Applications that run where it refuses.
     pub violations: Vec<ApplicationKey>,
-    /// Policies that leave no country together with it, and in which field.
-    pub contradicts: Vec<(Name, &'static str)>,
+    /// Policies that leave no country together with it, now or from a date on.
+    pub contradicts: Vec<Contradiction>,
     /// Its deadline has passed with violations left.
     pub deadline_missed: bool,
 }
@@ -41,7 +41,7 @@ pub fn policies(
                 in_force: policy.in_force(now),
                 governed: 0,
                 violations: Vec::new(),
-                contradicts: law::contradictions(snapshot, policy),
+                contradicts: law::contradictions(snapshot, policy, now),
                 deadline_missed: false,
             };
             (&policy.name, plan)

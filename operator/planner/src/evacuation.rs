@@ -277,3 +277,6 @@ fn state(
     }
     (Reason::Evacuating, String::new(), None)
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,3 +94,37 @@ pub fn next_change(snapshot: &Snapshot, now: Timestamp) -> Option<Timestamp> {
         .flat_map(|freeze: &Arc<Freeze>| [freeze.from, freeze.until]);
     bounds.filter(|time| *time > now).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        fleet::Decision,
+        model::Freeze,
+        plan,
+        testing::{NOW, apply, decision, forbid, later, lose, three},
+    };
+    use std::{collections::BTreeSet, sync::Arc};
+
+    #[test]
+    fn a_freeze_holds_planned_moves_and_no_failover() {
+        let mut snapshot = three();
+        apply(&mut snapshot, forbid("no-french", "FR"));
+        let freeze = Freeze {
+            name: "ceremony".into(),
+            from: NOW,
+            until: later(3600),
+            namespaces: BTreeSet::new(),
+            reason: "opening ceremony".to_owned(),
+        };
+        snapshot.freezes.insert("ceremony".into(), Arc::new(freeze));
+        let plan = plan(&snapshot, later(20));
+        assert!(matches!(
+            plan.applications[0].decision,
+            Decision::WaitForThaw { .. }
+        ));
+        assert_eq!(plan.freezes[0].waiting, 1);
+        assert_eq!(plan.wake_at, Some(later(3600)));
+        lose(&mut snapshot, "atos");
+        assert!(matches!(decision(&snapshot), Decision::Move { .. }));
+    }
+}

@@ -340,20 +340,42 @@ fn unknown_provider(cluster: &Cluster) -> (Reason, String) {
     )
 }
 
-/// Other enforced policies that, together with one, leave no country in the
-/// world for a sensitivity both govern: what they contradict each other in.
-pub fn contradictions(snapshot: &Snapshot, policy: &Policy) -> Vec<(Name, &'static str)> {
+/// Another policy that, together with one, leaves no country in the world for
+/// a sensitivity that both govern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The other policy.
+    pub with: Name,
+    /// What they contradict each other in, below `spec`.
+    pub field: &'static str,
+    /// When the later of the two comes into force; none when both are.
+    pub from: Option<Timestamp>,
+}
+
+/// What other enforced policies contradict one in: what holds now first, then
+/// what is to come, the soonest first, so that it can be corrected before it
+/// binds anybody.
+pub fn contradictions(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Vec<Contradiction> {
     let binding = |policy: &Policy| policy.enforce && policy.invalid.is_none();
     if !binding(policy) {
         return Vec::new();
     }
-    snapshot
+    let mut found: Vec<Contradiction> = snapshot
         .policies
         .values()
         .filter(|other| other.name != policy.name && binding(other))
         .filter(|other| !other.sensitivities.is_disjoint(&policy.sensitivities))
-        .filter_map(|other| Some((other.name.clone(), contradiction(policy, other)?)))
-        .collect()
+        .filter_map(|other| {
+            let from = policy.effective_from.max(other.effective_from);
+            Some(Contradiction {
+                with: other.name.clone(),
+                field: contradiction(policy, other)?,
+                from: from.filter(|from| *from > now),
+            })
+        })
+        .collect();
+    found.sort_by_key(|one| one.from);
+    found
 }
 
 fn contradiction(one: &Policy, other: &Policy) -> Option<&'static str> {

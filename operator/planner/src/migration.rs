@@ -9,7 +9,8 @@ use crate::{
     },
     placement,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 
 /// What to record about a move next. The same record comes back when nothing
 /// changes; at most one step is taken.
@@ -31,6 +32,7 @@ pub fn advance(context: &Context<'_>, current: &Name) -> MigrationRecord {
     }
     track_downtime(context, &mut record);
     send_requests(context, &mut record);
+    measure_early_recovery(context, &mut record);
     match record.step {
         // Preflight brings nothing about, so that there is nothing to store
         // before it is passed.
@@ -59,18 +61,51 @@ pub fn target_recorded(
 /// The number of a move is recorded before its first step, so that no later
 /// move gets the same name.
 fn numbered(context: &Context<'_>) -> bool {
-    number(&context.application.spec.key.name, &context.migration.name)
-        <= context.application.record.migrations
+    let application = context.application;
+    let number = number(&application.spec.key.name, &context.migration.name);
+    let recorded = application.record.migrations;
+    number.is_none_or(|number| number <= recorded || number > last_number(application))
 }
 
-/// The number in the name of a Migration that was named by the planner; 0 for
-/// any other name.
-pub fn number(application: &str, migration: &str) -> i64 {
-    migration
-        .strip_prefix(application)
-        .and_then(|rest| rest.strip_prefix('-'))
-        .and_then(|digits| digits.parse::<u32>().ok())
-        .map_or(0, i64::from)
+/// The number in the name of a Migration, if it is such as the planner gives.
+pub fn number(application: &str, migration: &str) -> Option<i64> {
+    let digits = migration.strip_prefix(application)?.strip_prefix('-')?;
+    let number = digits.parse().ok().filter(|number| *number > 0)?;
+    // The same number is written in one way only.
+    (!digits.starts_with(['+', '0'])).then_some(number)
+}
+
+/// The last number before the next one that is free: what is recorded, and what
+/// follows on it without a gap among the numbers that are taken. Anybody may
+/// create a Migration of any name; a number that is far ahead is left out when
+/// its turn comes.
+pub fn last_taken(recorded: i64, taken: impl IntoIterator<Item = i64>) -> i64 {
+    let ahead: BTreeSet<i64> = taken
+        .into_iter()
+        .filter(|number| *number > recorded)
+        .collect();
+    let mut last = recorded;
+    for number in ahead {
+        if last.checked_add(1) != Some(number) {
+            break;
+        }
+        last = number;
+    }
+    last
+}
+
+/// The number to record: that of the last move that is named in a row.
+pub fn last_number(application: &Application) -> i64 {
+    let name = &application.spec.key.name;
+    let open = application.migrations.iter();
+    let taken = open.filter_map(|migration| number(name, &migration.name));
+    last_taken(application.record.migrations, taken)
+}
+
+/// The name of the next move of an application.
+pub fn next_name(application: &Application) -> Name {
+    let next = last_number(application).saturating_add(1);
+    format!("{}-{next}", application.spec.key.name).into()
 }
 
 fn go_on(context: &Context<'_>, record: &mut MigrationRecord, step: Step, current: &Name) {
@@ -211,7 +246,9 @@ fn refuse_outright(context: &Context<'_>, current: &Name) -> Option<(Reason, Str
     }
     Some((
         Reason::AnotherMove,
-        format!("Migration {current} of the same application is under way"),
+        format!(
+            "Migration {current} of the same application is under way: wait for its end, or set its spec.abort, and then ask with a new Migration"
+        ),
     ))
 }
 
@@ -282,9 +319,24 @@ fn pass(context: &Context<'_>, record: &mut MigrationRecord, step: Step) {
 /// counts as downtime.
 fn measure_recovery(record: &mut MigrationRecord, now: Timestamp) {
     if let (Some(since), None) = (record.lost_since, record.recovery) {
-        let recovery = now.duration_since(since);
+        let recovery = passed(since, now);
         record.recovery = Some(recovery);
         record.downtime = record.downtime.max(recovery);
+    }
+}
+
+/// A standby serves before every workload is scaled up: recovery is over when
+/// all requests are at the target, the edge confirmed it, and it answers them.
+fn measure_early_recovery(context: &Context<'_>, record: &mut MigrationRecord) {
+    let (application, to) = (context.application, &context.migration.to);
+    let before_shift = matches!(record.step, Some(Step::Prepare | Step::Ready | Step::Sync));
+    let all_there = record.percent == 100 && application.edge.weights.get(to) == Some(&100);
+    if before_shift
+        && all_there
+        && application.edge.acknowledged
+        && context.snapshot.serves(application, to)
+    {
+        measure_recovery(record, context.now);
     }
 }
 
@@ -340,8 +392,14 @@ fn finish(record: &mut MigrationRecord, outcome: Outcome, now: Timestamp) {
     }
     record.outcome = Some(outcome);
     if let Some(since) = record.down_since.take() {
-        record.downtime += now.duration_since(since);
+        record.downtime += passed(since, now);
     }
+}
+
+/// What passed since a time that was written down, perhaps by a clock that was
+/// ahead of this one: nothing lasts less than no time.
+fn passed(since: Timestamp, now: Timestamp) -> SignedDuration {
+    now.duration_since(since).max(SignedDuration::ZERO)
 }
 
 /// Counts the time during which no backend that gets requests has a ready
@@ -374,9 +432,73 @@ fn track_downtime(context: &Context<'_>, record: &mut MigrationRecord) {
     match (served, record.down_since) {
         (false, None) => record.down_since = Some(context.now),
         (true, Some(since)) => {
-            record.downtime += context.now.duration_since(since);
+            record.downtime += passed(since, context.now);
             record.down_since = None;
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fleet::Decision,
+        plan,
+        testing::{apply, decision, forbid, later, migration, running, three},
+    };
+    use std::sync::Arc;
+
+    const FAR: &str = "web-4294967295";
+
+    #[test]
+    fn numbers_are_read_as_they_are_written() {
+        assert_eq!(number("web", "web-12"), Some(12));
+        assert_eq!(number("web", FAR), Some(4_294_967_295));
+        for other in ["web-0", "web-012", "web-+1", "web-1-2", "web", "shop-1"] {
+            assert_eq!(number("web", other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_next_number_is_the_next_that_is_free() {
+        assert_eq!(last_taken(2, []), 2);
+        assert_eq!(last_taken(2, [4, 3, 1, 3]), 4);
+        assert_eq!(last_taken(2, [4, 4_294_967_295, i64::MAX]), 2);
+        assert_eq!(last_taken(i64::MAX - 1, [i64::MAX]), i64::MAX);
+        assert_eq!(last_taken(i64::MAX, [1]), i64::MAX);
+    }
+
+    /// Somebody creates a Migration of a name that the planner would give much
+    /// later; it begins, and the next move still gets a name that is free.
+    #[test]
+    fn a_name_that_is_far_ahead_stands_in_nobodys_way() {
+        let mut snapshot = three();
+        let asked = migration(FAR, "atos", "ovh");
+        snapshot.applications[0].migrations.push(asked);
+        let planned = plan(&snapshot, later(20)).applications.remove(0);
+        assert!(planned.migrations[0].1.step.is_some(), "{planned:?}");
+        assert_eq!(planned.record.migrations, 0);
+        let mut snapshot = three();
+        snapshot.applications[0].record = Arc::new(planned.record);
+        apply(&mut snapshot, forbid("no-french", "FR"));
+        let Decision::Move { migration, .. } = decision(&snapshot) else {
+            panic!("{:?}", decision(&snapshot));
+        };
+        assert_eq!(&*migration, "web-1");
+    }
+
+    #[test]
+    fn the_next_number_is_recorded_before_the_first_step() {
+        let mut snapshot = three();
+        let mut web = running("web", "atos");
+        web.migrations.push(migration("web-1", "atos", "ovh"));
+        snapshot.applications = vec![web];
+        let planned = plan(&snapshot, later(20)).applications.remove(0);
+        assert_eq!(planned.migrations[0].1.step, None);
+        assert_eq!(planned.record.migrations, 1);
+        snapshot.applications[0].record = Arc::new(planned.record);
+        let planned = plan(&snapshot, later(20)).applications.remove(0);
+        assert!(planned.migrations[0].1.step.is_some());
     }
 }

@@ -446,6 +446,10 @@ pub struct Snapshot {
     pub policies: BTreeMap<Name, Arc<Policy>>,
     /// Since when services are looked at; nothing when they are not.
     pub services_since: Option<Timestamp>,
+    /// Since when times are by the clock of the process that looks: since it
+    /// leads, or since its clock was set. Nothing when all times are by one
+    /// clock.
+    pub clock_since: Option<Timestamp>,
     /// Applications in the order of their keys.
     pub applications: Vec<Application>,
     /// Evacuations by name.
@@ -457,6 +461,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// From when on a wait is counted that was recorded to begin at a time. A
+    /// time that another clock wrote down says that something began, but not
+    /// how long it has lasted by this one.
+    pub fn counted_from(&self, recorded: Timestamp) -> Timestamp {
+        self.clock_since
+            .map_or(recorded, |since| recorded.max(since))
+    }
+
     /// Whether a cluster is part of the fleet and answers.
     pub fn reaches(&self, cluster: &str) -> bool {
         self.clusters

@@ -217,6 +217,9 @@ reasons! {
     Aborted,
     /// Policies leave no place in the world for what they govern.
     PoliciesContradict,
+    /// Policies will leave no place in the world as soon as one that is to
+    /// come is in force.
+    PoliciesWillContradict,
     /// The policy is in force.
     InForce,
     /// The policy is not in force yet.

@@ -39,10 +39,7 @@ pub fn record(
         let epoch = next.epoch;
         put(&mut next, cluster, Role::Active, epoch, now);
     }
-    for migration in &application.migrations {
-        let number = migration::number(&application.spec.key.name, &migration.name);
-        next.migrations = next.migrations.max(number);
-    }
+    next.migrations = migration::last_number(application);
     match application.current_move() {
         Some(migration) => follow_move(application, migration, &mut next, &snapshot.settings, now),
         None => {

@@ -88,6 +88,14 @@ pub fn change_cluster(snapshot: &mut Snapshot, name: &str, change: impl FnOnce(&
     change(Arc::make_mut(snapshot.clusters.get_mut(name).unwrap()));
 }
 
+/// Neither the API server of a cluster nor anything on it answers.
+pub fn lose(snapshot: &mut Snapshot, cluster: &str) {
+    change_cluster(snapshot, cluster, |cluster| {
+        cluster.reach = Reach::Unreachable { since: NOW };
+        cluster.services_answer = false;
+    });
+}
+
 pub fn change_spec(application: &mut Application, change: impl FnOnce(&mut ApplicationSpec)) {
     change(Arc::make_mut(&mut application.spec));
 }

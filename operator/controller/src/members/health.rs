@@ -38,6 +38,8 @@ struct State {
     well: Instant,
     /// Since when it answers without interruption.
     answers: Option<Moment>,
+    /// When it last answered, while it is unreachable.
+    silent: Option<Moment>,
     /// It was unreachable before it answered.
     returned: bool,
     /// It was unreachable, and did not answer well since.
@@ -72,6 +74,7 @@ impl Health {
                 last: Instant::now(),
                 well: Instant::now(),
                 answers: None,
+                silent: None,
                 returned: false,
                 lost: false,
                 restored: None,
@@ -86,7 +89,7 @@ impl Health {
 
     /// Whether the member answers.
     pub fn reach(&self) -> Reach {
-        self.lock().reach.clone()
+        self.lock().told()
     }
 
     /// Since when the member answers without interruption.
@@ -123,7 +126,8 @@ impl Health {
         let mut state = self.lock();
         let known = state.ever || matches!(state.reach, Reach::Unreachable { .. });
         if !known {
-            state.restored = Some(since);
+            // What is still to come was written by a clock that was ahead.
+            state.restored = Some(since.min(Timestamp::now()));
             state.lost = true;
         }
     }
@@ -201,7 +205,7 @@ impl Health {
 
     /// Looks at how long the member has been silent.
     pub fn look(&self, member: &Member, connection: &Connection) {
-        let state = self.lock();
+        let mut state = self.lock();
         let silence = state.silence(connection);
         let unreachable = matches!(state.reach, Reach::Unreachable { .. });
         let doubt = unreachable || silence >= doubt_after(member);
@@ -213,10 +217,11 @@ impl Health {
             return;
         }
         let reach = if state.ever || state.vouched || state.restored.is_some() {
-            let since = state.restored.filter(|_| !state.ever);
-            let last = || Moment::at(state.last_answer(connection)).time();
+            let restored = state.restored.filter(|_| !state.ever);
+            let mut last = Moment::at(state.last_answer(connection));
+            state.silent = restored.is_none().then_some(last);
             Reach::Unreachable {
-                since: since.unwrap_or_else(last),
+                since: restored.unwrap_or_else(|| last.time()),
             }
         } else {
             let silent = || {
@@ -259,6 +264,9 @@ impl Health {
         if state.reach == reach {
             return;
         }
+        if !matches!(reach, Reach::Unreachable { .. }) {
+            state.silent = None;
+        }
         match &reach {
             Reach::Reachable => {
                 tracing::info!(cluster = %member.name, "member answers");
@@ -299,6 +307,15 @@ impl Health {
 }
 
 impl State {
+    /// Silences that are compared are told by one clock, also when it was set
+    /// between their beginnings.
+    fn told(&mut self) -> Reach {
+        match self.silent.as_mut().map(Moment::time) {
+            Some(since) => Reach::Unreachable { since },
+            None => self.reach.clone(),
+        }
+    }
+
     fn last_answer(&self, connection: &Connection) -> Instant {
         connection
             .last_answer()
@@ -389,7 +406,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_told_when_the_threshold_passes_and_always_as_of_the_same_moment() {
+    async fn silence_is_told_when_the_threshold_passes_and_as_of_the_same_moment() {
         let case = Case::new();
         case.judge(Verdict::Answers);
         let health = &case.member.health;
@@ -410,7 +427,7 @@ mod tests {
             panic!("{:?}", case.look());
         };
         assert_eq!(health.answers_since(), None);
-        for _ in 0..20 {
+        for _ in 0..3 {
             wait(500).await;
             case.silent();
             assert_eq!(case.look(), Reach::Unreachable { since });
@@ -419,6 +436,26 @@ mod tests {
         case.judge(Verdict::Answers);
         assert_eq!(case.look(), Reach::Reachable);
         assert!(health.returned() && !health.in_doubt());
+    }
+
+    /// Silences that began together are told so, although the clock was set
+    /// between the moments at which they were noticed.
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_is_told_anew_when_the_clock_is_set() {
+        let case = Case::new();
+        case.judge(Verdict::Answers);
+        wait(8000).await;
+        let Reach::Unreachable { since } = case.look() else {
+            panic!("{:?}", case.look());
+        };
+        // The time of day stands still here: it is as if it was set back.
+        wait(3_600_000).await;
+        case.silent();
+        let Reach::Unreachable { since: anew } = case.look() else {
+            panic!("{:?}", case.look());
+        };
+        let back = since.duration_since(anew).as_secs();
+        assert!((3598..=3602).contains(&back), "{back} s");
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use flambeau_planner::{
     fleet::{Decision, EvacuationPlan, Motive},
     freeze,
     health::{self, Health},
+    law::Contradiction,
     model::{Application, MoveType, Name, Snapshot},
 };
 use jiff::Timestamp;
@@ -229,10 +230,14 @@ fn policies(text: &mut String, snapshot: &Snapshot, plan: &Plan) {
         {
             let _ = writeln!(text, "  refused: {invalid}");
         }
-        for (other, field) in &policy.contradicts {
+        for found in &policy.contradicts {
+            let (with, field) = (&found.with, found.field);
+            let when = found
+                .from
+                .map_or_else(String::new, |from| format!("from {from} on "));
             let _ = writeln!(
                 text,
-                "  contradicts policy {other} in spec.{field}: no country is left for what both govern"
+                "  {when}contradicts policy {with} in spec.{field}: no country is left for what both govern"
             );
         }
         if policy.deadline_missed {
@@ -261,7 +266,7 @@ pub fn json(snapshot: &Snapshot, plan: &Plan, now: Timestamp) -> Result<String, 
                 "inForce": policy.in_force,
                 "governed": policy.governed,
                 "violations": policy.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "contradicts": policy.contradicts.iter().map(|(other, field)| json!({"policy": &**other, "field": field})).collect::<Vec<_>>(),
+                "contradicts": policy.contradicts.iter().map(contradiction).collect::<Vec<_>>(),
                 "deadlineMissed": policy.deadline_missed,
                 "invalid": snapshot.policies.get(&policy.name).and_then(|policy| policy.invalid.clone()),
             })
@@ -280,6 +285,11 @@ pub fn json(snapshot: &Snapshot, plan: &Plan, now: Timestamp) -> Result<String, 
         "policies": policies,
     });
     serde_json::to_string_pretty(&plan).map(|text| text + "\n")
+}
+
+fn contradiction(found: &Contradiction) -> Value {
+    let from = found.from.map(|from| from.to_string());
+    json!({"policy": &*found.with, "field": found.field, "from": from})
 }
 
 fn json_evacuation(evacuation: &EvacuationPlan) -> Value {

@@ -61,11 +61,11 @@ fn converted<K, T>(objects: &BTreeMap<Name, K>, convert: fn(&K) -> T) -> BTreeMa
 }
 
 /// Moves of one application that are not over, the oldest first, and the
-/// highest number that one of its moves has.
+/// numbers that its moves have.
 #[derive(Default)]
 struct Moves {
     open: Vec<Move>,
-    begun: i64,
+    taken: Vec<i64>,
 }
 
 fn moves(objects: &Objects) -> BTreeMap<ApplicationKey, Moves> {
@@ -82,7 +82,7 @@ fn moves(objects: &Objects) -> BTreeMap<ApplicationKey, Moves> {
         };
         let number = migration::number(&application.name, &key.name);
         let moves = moves.entry(application).or_default();
-        moves.begun = moves.begun.max(number);
+        moves.taken.extend(number);
         let record = convert::migration_record(&object.status.clone().unwrap_or_default());
         if !record.done() {
             let open = convert::open_move(&key.name, &object.spec, Arc::new(record));
@@ -100,7 +100,7 @@ fn application<'a>(
     let (spec, _) = convert::application(&mut object);
     let status = object.status.unwrap_or_default();
     let mut record = convert::application_record(&status);
-    record.migrations = record.migrations.max(moves.begun);
+    record.migrations = migration::last_taken(record.migrations, moves.taken);
     let ready = condition(&status.conditions, "Ready");
     Application {
         copies: clusters

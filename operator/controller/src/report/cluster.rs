@@ -1,6 +1,6 @@
 //! Status of clusters.
 
-use super::{Draft, finalizer, finish, truth};
+use super::{Draft, finalizer, finish, names, truth, users};
 use crate::{
     act::{Finalizer, Work, tell_cluster},
     hub::ClusterEntry,
@@ -245,9 +245,17 @@ fn stalled(
     (reason, message): (Reason, &str),
 ) -> (bool, Reason, String) {
     if entry.meta.deleting && in_use {
-        let note =
-            "deletion waits: applications still have copies here; move them away, or delete them";
-        return (true, Reason::InUse, note.to_owned());
+        let users = users(snapshot, &observed.name);
+        let away = if health::lost(snapshot, &observed.name).is_some() {
+            "fail them over (kubectl flambeau failover)"
+        } else {
+            "move them away (kubectl flambeau evacuate)"
+        };
+        let note = format!(
+            "deletion waits: applications still have copies here: {}; {away}, or delete them",
+            names(&users)
+        );
+        return (true, Reason::InUse, note);
     }
     if !snapshot.providers.contains_key(&observed.provider) {
         let note = format!(

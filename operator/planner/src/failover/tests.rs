@@ -2,27 +2,17 @@ use crate::{
     Reason,
     fleet::{Decision, Motive},
     model::{
-        ApplicationRecord, Evacuation, FailedTarget, Freeze, MigrationRecord, MoveType, Name,
-        Placement, Reach, Resources, Role, Service, Snapshot, Step, StepRecord, Trigger,
+        ApplicationRecord, FailedTarget, MigrationRecord, MoveType, Name, Placement, Reach, Role,
+        Service, Snapshot, Step, StepRecord, Trigger,
     },
     plan,
     testing::{
-        NOW, apply, change_cluster, change_spec, decision, forbid, later, migration, reason,
+        NOW, apply, change_cluster, change_spec, decision, forbid, later, lose, migration, reason,
         running, serving, three,
     },
 };
 use jiff::SignedDuration;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
-
-fn lose(snapshot: &mut Snapshot, cluster: &str) {
-    change_cluster(snapshot, cluster, |cluster| {
-        cluster.reach = Reach::Unreachable { since: NOW };
-        cluster.services_answer = false;
-    });
-}
+use std::{collections::BTreeMap, sync::Arc};
 
 #[test]
 fn a_lost_cluster_is_left_for_a_lawful_one() {
@@ -228,6 +218,25 @@ fn requests_that_went_over_stay_with_a_target_that_serves() {
 }
 
 #[test]
+fn a_standby_has_taken_over_before_all_of_it_is_ready() {
+    let mut snapshot = three();
+    failing_over(&mut snapshot, Step::Ready, 100);
+    lose(&mut snapshot, "atos");
+    let web = &mut snapshot.applications[0];
+    Arc::make_mut(&mut web.migrations[0].record).lost_since = Some(NOW);
+    let copy = web.copies.get_mut("ovh").expect("a copy");
+    copy.workloads_ready = 0;
+    let record = next_step(&snapshot);
+    assert_eq!(
+        (record.step, record.recovery),
+        (Some(Step::Ready), Some(SignedDuration::from_secs(20)))
+    );
+    // Requests may still be where nobody answers.
+    snapshot.applications[0].edge.acknowledged = false;
+    assert_eq!(next_step(&snapshot).recovery, None);
+}
+
+#[test]
 fn an_abort_never_takes_requests_back_to_a_lost_cluster() {
     let mut snapshot = three();
     failing_over(&mut snapshot, Step::Shift, 100);
@@ -361,180 +370,4 @@ fn a_failback_waits_until_home_is_well_for_long_enough() {
         panic!("no failback");
     };
     assert_eq!((&*to, motive), ("ovh", Motive::Failback));
-}
-
-#[test]
-fn a_freeze_holds_planned_moves_and_no_failover() {
-    let mut snapshot = three();
-    apply(&mut snapshot, forbid("no-french", "FR"));
-    let freeze = Freeze {
-        name: "ceremony".into(),
-        from: NOW,
-        until: later(3600),
-        namespaces: BTreeSet::new(),
-        reason: "opening ceremony".to_owned(),
-    };
-    snapshot.freezes.insert("ceremony".into(), Arc::new(freeze));
-    let plan = plan(&snapshot, later(20));
-    assert!(matches!(
-        plan.applications[0].decision,
-        Decision::WaitForThaw { .. }
-    ));
-    assert_eq!(plan.freezes[0].waiting, 1);
-    assert_eq!(plan.wake_at, Some(later(3600)));
-    lose(&mut snapshot, "atos");
-    assert!(matches!(decision(&snapshot), Decision::Move { .. }));
-}
-
-#[test]
-fn an_evacuation_moves_everything_and_tells_what_does_not_fit() {
-    let mut snapshot = three();
-    for name in ["one", "two"] {
-        snapshot.applications.push(running(name, "atos"));
-    }
-    for application in &mut snapshot.applications {
-        change_spec(application, |spec| {
-            spec.demand = Resources {
-                milli_cpu: 1000,
-                memory: 0,
-            };
-        });
-    }
-    change_cluster(&mut snapshot, "ovh", |cluster| {
-        cluster.capacity = Some(Resources {
-            milli_cpu: 2000,
-            memory: 0,
-        });
-    });
-    let evacuation = Evacuation {
-        name: "leave".into(),
-        cluster: Some("atos".into()),
-        to: vec!["ovh".into()],
-        max_concurrent: Some(1),
-        ..Evacuation::default()
-    };
-    snapshot
-        .evacuations
-        .insert("leave".into(), Arc::new(evacuation));
-    let plan = plan(&snapshot, later(20));
-    let begun = plan
-        .applications
-        .iter()
-        .filter(|one| matches!(one.decision, Decision::Move { .. }))
-        .count();
-    assert_eq!(begun, 1, "its own budget");
-    let leave = &plan.evacuations[0];
-    assert_eq!((leave.total, leave.moved), (3, 0));
-    assert!(leave.remaining[0].stuck && !leave.remaining[1].stuck);
-    assert!(
-        leave
-            .shortfall
-            .as_deref()
-            .is_some_and(|text| text.contains("1 CPU"))
-    );
-}
-
-#[test]
-fn an_evacuation_says_which_of_its_targets_does_not_exist() {
-    let told = |to: &[&str]| {
-        let mut snapshot = three();
-        snapshot.applications.push(running("one", "atos"));
-        let evacuation = Evacuation {
-            name: "leave".into(),
-            cluster: Some("atos".into()),
-            to: to.iter().map(|name| (*name).into()).collect(),
-            ..Evacuation::default()
-        };
-        snapshot
-            .evacuations
-            .insert("leave".into(), Arc::new(evacuation));
-        let mut plan = plan(&snapshot, later(20));
-        let moves = plan.applications.iter();
-        let begun = moves.filter(|one| matches!(one.decision, Decision::Move { .. }));
-        (begun.count() > 0, plan.evacuations.remove(0))
-    };
-    let (moves, known) = told(&["ovh"]);
-    assert!(moves && known.message.is_empty(), "{known:?}");
-    let (moves, some) = told(&["ovh", "ohv"]);
-    assert!(moves && some.state == Reason::Evacuating, "{some:?}");
-    assert!(some.message.contains("spec.to names ohv,"), "{some:?}");
-    let (moves, none) = told(&["ohv"]);
-    assert!(!moves && none.state == Reason::ClusterUnknown, "{none:?}");
-}
-
-#[test]
-fn nothing_new_goes_to_a_cluster_that_is_being_emptied() {
-    let mut snapshot = three();
-    snapshot.applications[0].record = Arc::new(ApplicationRecord {
-        placements: vec![Placement {
-            cluster: "alibaba".into(),
-            role: Role::Active,
-            epoch: 1,
-            since: NOW,
-        }],
-        epoch: 1,
-        ..ApplicationRecord::default()
-    });
-    apply(&mut snapshot, forbid("ban", "CN"));
-    for (name, cluster) in [("one", "atos"), ("two", "ovh")] {
-        let evacuation = Evacuation {
-            name: name.into(),
-            cluster: Some(cluster.into()),
-            ended: true,
-            ..Evacuation::default()
-        };
-        snapshot
-            .evacuations
-            .insert(name.into(), Arc::new(evacuation));
-    }
-    let planned = plan(&snapshot, NOW).applications.remove(0);
-    let reasons: Vec<Reason> = planned.candidates.iter().map(|one| one.reason).collect();
-    assert_eq!(reasons[1..], [Reason::ClusterEvacuated; 2]);
-}
-
-/// Times that an operator wrote whose clock was an hour ahead.
-#[test]
-fn a_clock_that_was_an_hour_ahead_holds_nothing_up_for_an_hour() {
-    let (hour, now) = (later(3600), later(20));
-    let mut snapshot = three();
-    lose(&mut snapshot, "atos");
-    let record = Arc::make_mut(&mut snapshot.applications[0].record);
-    for cluster in ["alibaba", "ovh"] {
-        record.failed_targets.push(FailedTarget {
-            cluster: cluster.into(),
-            attempts: 1,
-            reason: Reason::ClusterLost,
-            migration: "web-1".into(),
-            retry_after: hour,
-        });
-    }
-    let planned = plan(&snapshot, now).applications.remove(0);
-    let cooldown = snapshot.applications[0].spec.failover.cooldown;
-    let longest = cooldown.max(snapshot.settings.retry_backoff_limit);
-    for failed in &planned.record.failed_targets {
-        assert!(failed.retry_after <= now + longest, "{failed:?}");
-    }
-
-    let mut snapshot = three();
-    let step = StepRecord {
-        step: Step::Shift,
-        start: hour,
-        end: None,
-        verdicts: Vec::new(),
-    };
-    let record = MigrationRecord {
-        epoch: 2,
-        step: Some(Step::Shift),
-        percent: 25,
-        stage_since: Some(hour),
-        steps: vec![step],
-        ..MigrationRecord::default()
-    };
-    let mut moving = migration("web-1", "atos", "ovh");
-    moving.record = Arc::new(record);
-    snapshot.applications[0].migrations.push(moving);
-    let planned = plan(&snapshot, now).applications.remove(0);
-    let (_, record) = &planned.migrations[0];
-    assert_eq!(record.steps[0].start, now);
-    assert!(record.stage_since.is_some_and(|since| since <= now));
 }

@@ -195,7 +195,9 @@ impl Context<'_> {
     }
 
     fn elapsed(&self, since: Option<Timestamp>) -> SignedDuration {
-        since.map_or(SignedDuration::ZERO, |since| self.now.duration_since(since))
+        since.map_or(SignedDuration::ZERO, |since| {
+            self.now.duration_since(self.snapshot.counted_from(since))
+        })
     }
 
     fn step_elapsed(&self) -> SignedDuration {
@@ -248,19 +250,20 @@ pub fn next_change(context: &Context<'_>) -> Option<Timestamp> {
     let strategy = &context.application.spec.strategy;
     let unhealthy_after = context.application.spec.failover.unhealthy_after;
     let record = &context.migration.record;
-    let start = record.steps.last().map(|step| step.start);
+    let counted = |recorded: Timestamp| context.snapshot.counted_from(recorded);
+    let start = record.steps.last().map(|step| counted(step.start));
     let prepared = record
         .steps
         .iter()
         .find(|step| step.step == Step::Prepare)
-        .map(|step| step.start);
+        .map(|step| counted(step.start));
     let silent = |cluster: &str| match context.application.copies.get(cluster)?.service {
         Service::Silent { since } => Some(since),
         _ => None,
     };
     let step = match record.step? {
         Step::Prepare | Step::Ready => (prepared, strategy.ready_timeout),
-        Step::Shift => (record.stage_since, strategy.stage),
+        Step::Shift => (record.stage_since.map(counted), strategy.stage),
         Step::Soak => (start, strategy.soak),
         Step::Drain => (start, strategy.drain),
         Step::Abort => (start, ABORT_DRAIN),
@@ -273,7 +276,7 @@ pub fn next_change(context: &Context<'_>) -> Option<Timestamp> {
     [
         step,
         (unproven, context.snapshot.settings.hub_window),
-        (record.down_since, unhealthy_after),
+        (record.down_since.map(counted), unhealthy_after),
         (silent(&context.migration.from), unhealthy_after),
         (silent(&context.migration.to), unhealthy_after),
     ]

@@ -245,8 +245,9 @@ fn erased_or_needed(context: &Context<'_>, gate: &'static str, cluster: &str) ->
     erased
 }
 
-/// A copy on a cluster that does not answer cannot hold the move for ever: it
-/// stays recorded as retiring, and is erased when the cluster answers.
+/// A copy on a cluster that does not answer, or does not let it be seen, cannot
+/// hold the move for ever: it stays recorded as retiring, and is erased when
+/// the cluster answers.
 pub(super) fn erased(context: &Context<'_>, gate: &'static str, cluster: &str) -> Verdict {
     if context.application.record.on(cluster).is_none()
         && context
@@ -261,8 +262,16 @@ pub(super) fn erased(context: &Context<'_>, gate: &'static str, cluster: &str) -
         .clusters
         .get(cluster)
         .map(|cluster| &cluster.reach);
-    match answers {
-        Some(Reach::Reachable | Reach::NotObserved) => wait(
+    let copy = context.application.copies.get(cluster);
+    let hidden = copy.filter(|copy| !copy.observed);
+    match (answers, hidden.and_then(|copy| copy.refused.as_ref())) {
+        (Some(Reach::Reachable), Some(why)) => verdict(
+            gate,
+            GateOutcome::Pass,
+            Reason::ErasureDeferred,
+            format!("the copy on {cluster} is erased when it can be seen: {why}"),
+        ),
+        (Some(Reach::Reachable | Reach::NotObserved), _) => wait(
             gate,
             Reason::ErasurePending,
             format!("objects on {cluster} are still to be erased"),

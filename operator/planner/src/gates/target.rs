@@ -142,6 +142,11 @@ pub(super) fn target_clean(context: &Context<'_>) -> Verdict {
 
 pub(super) fn objects_written(context: &Context<'_>) -> Verdict {
     const GATE: &str = "ObjectsWritten";
+    let copy = context.application.copies.get(&context.migration.to);
+    let hidden = copy.filter(|copy| !copy.observed);
+    if let Some(why) = hidden.and_then(|copy| copy.refused.clone()) {
+        return context.target_not_ready(GATE, Reason::ObjectRefused, why);
+    }
     let copy = match context.target(GATE) {
         Ok(copy) => copy,
         Err(verdict) => return verdict,
@@ -256,7 +261,8 @@ pub(super) fn target_reached(context: &Context<'_>) -> Verdict {
         && migration.trigger == Trigger::Loss
         && context.application.spec.traffic
         && context.snapshot.reaches(&migration.from);
-    let begun = migration.record.steps.first().map(|step| step.start);
+    let first = migration.record.steps.first();
+    let begun = first.map(|step| context.snapshot.counted_from(step.start));
     let copy = context.application.copies.get(&migration.to);
     let reached = copy.is_some_and(|copy| copy.reached > begun);
     if !in_doubt || reached || context.step_elapsed() >= context.snapshot.settings.hub_window {

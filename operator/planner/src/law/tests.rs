@@ -233,14 +233,51 @@ fn policies_that_leave_no_country_contradict_each_other() {
             ..policy("data")
         },
     );
-    let expected = vec![
-        ("german".into(), "jurisdiction"),
-        ("not-french".into(), "jurisdiction"),
-    ];
-    assert_eq!(contradictions(&snapshot, &french), expected);
+    let now = |with: &str| Contradiction {
+        with: with.into(),
+        field: "jurisdiction",
+        from: None,
+    };
+    let expected = vec![now("german"), now("not-french")];
+    assert_eq!(contradictions(&snapshot, &french, NOW), expected);
     let audit = Policy {
         enforce: false,
         ..french
     };
-    assert_eq!(contradictions(&snapshot, &audit), Vec::new());
+    assert_eq!(contradictions(&snapshot, &audit, NOW), Vec::new());
+}
+
+#[test]
+fn a_contradiction_with_a_policy_to_come_is_told_as_one_to_come() {
+    let mut snapshot = fleet(&[]);
+    let only = |name: &str, code, effective_from| Policy {
+        residency_allowed: Some(BTreeSet::from([country(code)])),
+        effective_from,
+        ..policy(name)
+    };
+    let french = only("french", "FR", None);
+    apply(&mut snapshot, french.clone());
+    apply(&mut snapshot, only("a-later", "IT", Some(later(20))));
+    apply(&mut snapshot, only("b-soon", "DE", Some(later(10))));
+    let told = |policy: &Policy, now| -> Vec<(String, Option<Timestamp>)> {
+        let found = contradictions(&snapshot, policy, now).into_iter();
+        found.map(|one| (one.with.to_string(), one.from)).collect()
+    };
+    let soon = |from| ("b-soon".to_owned(), from);
+    let latest = |from| ("a-later".to_owned(), from);
+    assert_eq!(
+        told(&french, NOW),
+        [soon(Some(later(10))), latest(Some(later(20)))]
+    );
+    assert_eq!(
+        told(&french, later(10)),
+        [soon(None), latest(Some(later(20)))]
+    );
+    assert_eq!(told(&french, later(20)), [latest(None), soon(None)]);
+    // Whichever of the two is asked about, and although it is in force itself.
+    let german = &snapshot.policies["b-soon"];
+    assert_eq!(
+        told(german, later(10)),
+        [("french".to_owned(), None), latest(Some(later(20)))]
+    );
 }

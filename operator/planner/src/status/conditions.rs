@@ -183,6 +183,47 @@ fn lawful(judgement: Option<&Judgement>, decision: &Decision) -> Condition {
     }
 }
 
+fn about_to_move(decision: &Decision) -> Option<(Reason, String)> {
+    Some(match decision {
+        Decision::Move { to, .. } => (
+            Reason::MoveDecided,
+            format!("a move to {to} is about to begin"),
+        ),
+        Decision::WaitForBudget { to, .. } => (
+            Reason::WaitingForBudget,
+            format!("moves to {to} when another move is over"),
+        ),
+        Decision::WaitForThaw { to, message } => (
+            Reason::Frozen,
+            format!("moves to {to} after the freeze: {message}"),
+        ),
+        Decision::WaitForDependency { to, dependency } => (
+            Reason::WaitingForDependency,
+            format!("moves to {to} after {dependency}"),
+        ),
+        _ => return None,
+    })
+}
+
+fn erasing(application: &Application, record: &ApplicationRecord) -> Option<String> {
+    let mut placements = record.placements.iter();
+    let retiring = placements.find(|placement| placement.role == Role::Retiring)?;
+    let cluster = &retiring.cluster;
+    let refused = in_the_way(application, cluster);
+    Some(format!(
+        "the former copy on {cluster} is being erased{refused}"
+    ))
+}
+
+/// What keeps a copy from being erased, as the end of a sentence; nothing when
+/// nothing does.
+fn in_the_way(application: &Application, cluster: &str) -> String {
+    let copy = application.copies.get(cluster);
+    let refused = copy.filter(|copy| !copy.absent());
+    let refused = refused.and_then(|copy| copy.refused.as_ref());
+    refused.map_or_else(String::new, |why| format!(": {why}"))
+}
+
 fn reconciling(
     application: &Application,
     record: &ApplicationRecord,
@@ -196,9 +237,13 @@ fn reconciling(
         )
     };
     if application.deleting {
+        let placements = record.placements.iter();
+        let refused: String = placements
+            .map(|one| in_the_way(application, &one.cluster))
+            .collect();
         return on(
             Reason::Deleting,
-            "objects are being erased from every cluster".to_owned(),
+            format!("objects are being erased from every cluster{refused}"),
         );
     }
     if let Some(migration) = application.current_move() {
@@ -215,42 +260,11 @@ fn reconciling(
         );
         return on(Reason::Moving, message);
     }
-    match decision {
-        Decision::Move { to, .. } => {
-            return on(
-                Reason::MoveDecided,
-                format!("a move to {to} is about to begin"),
-            );
-        }
-        Decision::WaitForBudget { to, .. } => {
-            return on(
-                Reason::WaitingForBudget,
-                format!("moves to {to} when another move is over"),
-            );
-        }
-        Decision::WaitForThaw { to, message } => {
-            return on(
-                Reason::Frozen,
-                format!("moves to {to} after the freeze: {message}"),
-            );
-        }
-        Decision::WaitForDependency { to, dependency } => {
-            return on(
-                Reason::WaitingForDependency,
-                format!("moves to {to} after {dependency}"),
-            );
-        }
-        _ => {}
+    if let Some((reason, message)) = about_to_move(decision) {
+        return on(reason, message);
     }
-    if let Some(retiring) = record
-        .placements
-        .iter()
-        .find(|placement| placement.role == Role::Retiring)
-    {
-        return on(
-            Reason::Erasing,
-            format!("the former copy on {} is being erased", retiring.cluster),
-        );
+    if let Some(message) = erasing(application, record) {
+        return on(Reason::Erasing, message);
     }
     let placing = record.active().is_some()
         && matches!(
@@ -282,8 +296,8 @@ fn stalled(application: &Application, decision: &Decision, ready: &Condition) ->
     Condition::new(Truth::False, Reason::Settled, "")
 }
 
-/// Whether everything that a report speaks of was observed; until then, the
-/// last report stands.
+/// Whether everything that a report speaks of was observed, or why it cannot be
+/// is known; until then, the last report stands.
 pub fn observed(application: &Application, snapshot: &Snapshot) -> bool {
     application.record.placements.iter().all(|placement| {
         let cluster: Option<&Cluster> = snapshot
@@ -296,7 +310,7 @@ pub fn observed(application: &Application, snapshot: &Snapshot) -> bool {
             Some(Reach::Reachable) => application
                 .copies
                 .get(&placement.cluster)
-                .is_some_and(|copy| copy.observed),
+                .is_some_and(|copy| copy.observed || copy.refused.is_some()),
         }
     })
 }

@@ -1,7 +1,10 @@
 use super::backoff;
 use crate::{
     Reason,
-    model::{FailedTarget, MigrationRecord, Role, Settings, Step, StepRecord},
+    model::{
+        CopyObservation, FailedTarget, MigrationRecord, Placement, Role, Settings, Step,
+        StepRecord, Trigger,
+    },
     plan,
     testing::{NOW, fleet, migration, running, serving, steps},
 };
@@ -39,6 +42,81 @@ fn a_move_is_over_only_when_its_target_is_recorded_with_the_deleted_application(
     snapshot.applications[0].record = Arc::new(first.record);
     let second = plan(&snapshot, NOW).applications.remove(0);
     assert!(second.migrations[0].1.done());
+}
+
+/// The source may hold objects that nobody may look at any more.
+#[test]
+fn a_copy_that_may_not_be_seen_stays_recorded_and_it_is_said_why() {
+    let mut snapshot = fleet(&[("alibaba", "DE"), ("ovh", "DE")]);
+    let mut application = running("shop", "ovh");
+    let record = Arc::make_mut(&mut application.record);
+    record.epoch = 2;
+    record.placements[0].epoch = 2;
+    record.placements.push(Placement {
+        cluster: "alibaba".into(),
+        role: Role::Retiring,
+        epoch: 1,
+        since: NOW,
+    });
+    let hidden = CopyObservation {
+        refused: Some("StatefulSets are not among spec.access.kinds".to_owned()),
+        ..CopyObservation::default()
+    };
+    application.copies.insert("alibaba".into(), hidden);
+    let mut under_way = migration("shop-1", "alibaba", "ovh");
+    under_way.record = Arc::new(MigrationRecord {
+        epoch: 2,
+        step: Some(Step::Retire),
+        steps: steps(&[Step::Prepare, Step::Soak, Step::Retire]),
+        ..MigrationRecord::default()
+    });
+    application.migrations.push(under_way);
+    snapshot.applications.push(application);
+
+    let first = plan(&snapshot, NOW).applications.remove(0);
+    let role = first.record.on("alibaba").map(|placement| placement.role);
+    assert_eq!(role, Some(Role::Retiring), "it may run on");
+    assert!(first.migrations[0].1.done(), "another move may be needed");
+    snapshot.applications[0].migrations.clear();
+    let second = plan(&snapshot, NOW).applications.remove(0);
+    assert!(second.record.on("alibaba").is_some());
+    assert!(second.report);
+    let message = &second.conditions.reconciling.message;
+    assert!(message.contains("spec.access.kinds"), "{message}");
+}
+
+#[test]
+fn a_target_that_may_not_be_seen_is_given_up_when_its_time_is_over() {
+    let mut snapshot = fleet(&[("alibaba", "DE"), ("ovh", "DE")]);
+    let mut application = running("shop", "alibaba");
+    let hidden = CopyObservation {
+        refused: Some("StatefulSets are not among spec.access.kinds".to_owned()),
+        ..CopyObservation::default()
+    };
+    application.copies.insert("ovh".into(), hidden);
+    let timeout = application.spec.strategy.ready_timeout;
+    let mut under_way = migration("shop-1", "alibaba", "ovh");
+    under_way.trigger = Trigger::Request;
+    under_way.record = Arc::new(MigrationRecord {
+        epoch: 2,
+        step: Some(Step::Prepare),
+        steps: vec![StepRecord {
+            step: Step::Prepare,
+            start: NOW,
+            end: None,
+            verdicts: Vec::new(),
+        }],
+        ..MigrationRecord::default()
+    });
+    application.migrations.push(under_way);
+    snapshot.applications.push(application);
+    let step = |now| {
+        plan(&snapshot, now).applications.remove(0).migrations[0]
+            .1
+            .step
+    };
+    assert_eq!(step(NOW), Some(Step::Prepare));
+    assert_eq!(step(NOW + timeout), Some(Step::Abort));
 }
 
 #[test]

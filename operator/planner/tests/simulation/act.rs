@@ -4,7 +4,7 @@ use crate::{
     observe::{CopyView, look},
     operator::{Broken, Operator},
     rules,
-    world::{CopyTruth, Link, World},
+    world::{Link, World},
 };
 use flambeau_planner::{
     desired::Copy,
@@ -66,6 +66,11 @@ fn act_on_copy(
                 world
                     .story
                     .tell(world.second, || format!("{key} is erased from {cluster}"));
+                let epoch = world.applications.get(key).map(|found| found.record.epoch);
+                let stale = seen.is_some_and(|seen| Some(seen.epoch) < epoch);
+                if stale && view.returned {
+                    world.count("a stale copy was erased from a cluster that returned");
+                }
                 world.erase_copy(key, cluster);
             }
         }
@@ -143,24 +148,9 @@ fn write_late(
     (epoch, floor): (i64, Option<u32>),
 ) {
     let lands = world.second + world.random.between(1, 12);
-    let generation = world
-        .applications
-        .get(key)
-        .map_or(0, |found| found.generation);
-    let copy = CopyTruth {
-        epoch,
-        generation,
-        floor,
-        endpoint_at: lands + 2,
-        ready_at: lands + 4,
-        flapping_until: 0,
-        gone_at: None,
-    };
     // What is raised before the objects are written may arrive at once.
     world.raise_epoch(key, cluster, epoch);
-    if let Some(member) = world.members.get_mut(cluster) {
-        member.late.push((lands, key.clone(), copy));
-    }
+    world.lands_late(key, cluster, (epoch, floor), lands);
 }
 
 fn act_on_edge(

@@ -4,7 +4,7 @@ use crate::{
     fleet, links,
     operator::Operator,
     sre,
-    world::{Link, World},
+    world::{Link, World, time},
 };
 use flambeau_planner::model::{ApplicationKey, ApplicationSpec, Cluster, Name, Sensitivity};
 use jiff::Timestamp;
@@ -37,7 +37,8 @@ pub fn chance(world: &mut World, operator: &mut Operator) {
         20 => cluster_leaves(world),
         21 => links::flap(world),
         22 => links::cut_hub_off(world),
-        23..=27 => sre::acts(world),
+        23..=26 => sre::acts(world),
+        27 => world.set_clock(),
         _ => operator.die(world),
     }
 }
@@ -288,6 +289,7 @@ pub fn calm(world: &mut World, all_clusters: &[Arc<Cluster>]) {
     world.stuck.clear();
     world.refusing.clear();
     world.temper.crash = 0;
+    world.temper.skew = 0;
     world.freezes.clear();
     world.flapping.clear();
     for evacuation in world.evacuations.values_mut() {
@@ -315,6 +317,9 @@ pub fn calm(world: &mut World, all_clusters: &[Arc<Cluster>]) {
     law_rests(world);
     let second = world.second;
     for member in world.members.values_mut() {
+        for (lands, _, _) in &mut member.late {
+            *lands = second + 5;
+        }
         for copy in member.copies.values_mut() {
             copy.endpoint_at = copy.endpoint_at.min(second + 5);
             copy.ready_at = copy.ready_at.min(second + 8);
@@ -334,12 +339,15 @@ pub fn calm(world: &mut World, all_clusters: &[Arc<Cluster>]) {
 
 /// Nothing expires and nothing comes into force by itself any more.
 fn law_rests(world: &mut World) {
-    let now = world.now();
+    let now = time(world.second);
     for provider in world.providers.values_mut() {
         for certification in &mut Arc::make_mut(provider).certifications {
-            if certification.valid_until > now {
-                certification.valid_until = Timestamp::MAX;
-            }
+            // Whatever the clock of whoever looks.
+            certification.valid_until = if certification.valid_until > now {
+                Timestamp::MAX
+            } else {
+                Timestamp::MIN
+            };
         }
     }
     for policy in world.policies.values_mut() {

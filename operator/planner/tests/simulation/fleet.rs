@@ -1,7 +1,9 @@
 //! Random fleets: facts, policies and applications.
 
 use crate::{
+    clock::Clock,
     random::Random,
+    seeds::Tally,
     story::Story,
     world::{HubApplication, Member, Temper, World, time},
 };
@@ -29,6 +31,7 @@ pub fn world(seed: u64, story: Story) -> World {
     let temper = Temper {
         observation: random.between(30, 100),
         crash: random.between(0, 40),
+        skew: 3_600,
     };
     let settings = Settings {
         concurrent_moves: usize::try_from(random.between(1, 3)).unwrap_or(1),
@@ -52,6 +55,7 @@ pub fn world(seed: u64, story: Story) -> World {
 pub fn empty(random: Random, story: Story, temper: Temper, settings: Settings) -> World {
     World {
         second: 0,
+        clock: Clock::default(),
         random,
         story,
         temper,
@@ -77,7 +81,7 @@ pub fn empty(random: Random, story: Story, temper: Temper, settings: Settings) -
         refusing: BTreeSet::new(),
         hub_writes: 0,
         member_writes: 0,
-        tally: BTreeMap::new(),
+        tally: Tally::default(),
     }
 }
 

@@ -14,12 +14,18 @@ use flambeau_planner::model::{
     Policy, Provider, Sensitivity, Settings, Strategy, Trigger,
 };
 use jiff::SignedDuration;
-use std::{collections::BTreeSet, env, fs, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::Path,
+    sync::Arc,
+};
 
 fn fleet() -> World {
     let temper = Temper {
         observation: 100,
         crash: 0,
+        skew: 0,
     };
     let settings = Settings::default();
     let mut world = fleet::empty(Random::new(2026), Story::told(), temper, settings);
@@ -229,6 +235,7 @@ fn go_back(world: &mut World) {
                 pause: false,
                 abort: false,
                 created: world.second,
+                entered: BTreeMap::new(),
                 record: Arc::default(),
             })
         })

@@ -3,15 +3,17 @@
 use crate::{
     act,
     operator::Operator,
-    world::{CopyTruth, OBJECTS, WORKLOADS, World, time},
+    world::{CopyTruth, HubApplication, Link, OBJECTS, WORKLOADS, World},
 };
 use flambeau_planner::{
     desired::Copy,
+    migration,
     model::{
-        Application, ApplicationKey, Cluster, CopyObservation, EdgeObservation, Migration, Name,
-        Reach, Service, Snapshot,
+        Application, ApplicationKey, ApplicationRecord, Cluster, CopyObservation, EdgeObservation,
+        Migration, Name, Reach, Service, Snapshot,
     },
 };
+use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -27,10 +29,12 @@ pub struct MemberView {
     /// Since when it answers without interruption.
     answers_since: Option<u64>,
     /// It was unreachable before it answered.
-    returned: bool,
+    pub returned: bool,
     /// Its objects were listed once.
     pub listed: bool,
     silent_since: Option<u64>,
+    /// The same, from the process before this one.
+    restored: Option<Timestamp>,
     pub copies: BTreeMap<ApplicationKey, CopyView>,
     pub refused: BTreeMap<ApplicationKey, String>,
 }
@@ -74,8 +78,19 @@ impl MemberView {
             returned: false,
             listed: false,
             silent_since: None,
+            restored: None,
             copies: BTreeMap::new(),
             refused: BTreeMap::new(),
+        }
+    }
+
+    /// Since when it does not answer, as it is told now.
+    fn reach(&self, world: &World) -> Reach {
+        match (&self.reach, self.restored, self.silent_since) {
+            (Reach::Unreachable { .. }, None, Some(since)) => Reach::Unreachable {
+                since: world.told(since),
+            },
+            (reach, ..) => reach.clone(),
         }
     }
 
@@ -167,20 +182,30 @@ fn probe(operator: &mut Operator, world: &mut World) {
 }
 
 fn miss(view: &mut MemberView, world: &mut World, cluster: &Name) {
-    let stored = world.unreachable.get(cluster).copied();
-    let since = *view.silent_since.get_or_insert(match view.reach {
-        Reach::NotObserved => stored.unwrap_or(world.second),
-        _ => world.second,
-    });
+    let first = view.silent_since.is_none() && view.reach == Reach::NotObserved;
+    let since = *view.silent_since.get_or_insert(world.second);
+    if first {
+        // What is still to come was written by a clock that was ahead.
+        let stored = world.unreachable.get(cluster).copied();
+        view.restored = stored.map(|since| since.min(world.now()));
+    }
     let gone = matches!(view.reach, Reach::Unreachable { .. });
-    if !gone && world.second >= since + SILENCE {
-        view.reach = Reach::Unreachable { since: time(since) };
+    let known = view.restored.is_some();
+    if !gone && (known || world.second >= since + SILENCE) {
+        let since = view.restored.unwrap_or_else(|| world.told(since));
+        view.reach = Reach::Unreachable { since };
         view.answers_since = None;
         view.listed = false;
-        world.unreachable.insert(cluster.clone(), since);
         world
             .story
             .tell(world.second, || format!("{cluster} does not answer"));
+        let link = world.members.get(cluster).map(|member| member.link);
+        if link == Some(Link::Partitioned) {
+            world.count("an API server alone fell silent");
+        }
+    }
+    if let Reach::Unreachable { since } = view.reach(world) {
+        world.unreachable.insert(cluster.clone(), since);
     }
 }
 
@@ -188,12 +213,13 @@ fn hear(view: &mut MemberView, world: &mut World, cluster: &Name) {
     if !world.sooner_or_later(world.temper.observation) {
         return;
     }
-    view.silent_since = None;
+    (view.silent_since, view.restored) = (None, None);
     if view.reach != Reach::Reachable {
         if matches!(view.reach, Reach::Unreachable { .. }) {
             world
                 .story
                 .tell(world.second, || format!("{cluster} answers again"));
+            world.count("a cluster returned");
         }
         view.reach = Reach::Reachable;
         view.returned = world.unreachable.remove(cluster).is_some();
@@ -240,14 +266,17 @@ pub fn snapshot(operator: &Operator, world: &World) -> Snapshot {
             })
             .collect(),
         policies: world.policies.clone(),
-        services_since: operator.since.map(time),
+        services_since: operator.since.map(|since| world.told(since)),
+        clock_since: operator
+            .since
+            .map(|since| world.told(since.max(world.clock.since))),
         applications: world
             .applications
             .iter()
             .map(|(key, application)| Application {
                 spec: Arc::clone(&application.spec),
                 deleting: application.deleting,
-                record: Arc::clone(&application.record),
+                record: with_names(world, key, application),
                 copies: copies(operator, world, key),
                 edge: edge(world, key),
                 migrations: migrations(world, key),
@@ -259,11 +288,32 @@ pub fn snapshot(operator: &Operator, world: &World) -> Snapshot {
     }
 }
 
+/// A name that is taken is not given again, whoever took it.
+fn with_names(
+    world: &World,
+    key: &ApplicationKey,
+    application: &HubApplication,
+) -> Arc<ApplicationRecord> {
+    let record = &application.record;
+    let names = world.migrations.iter().map(|found| &found.name);
+    let taken = names.filter_map(|name| migration::number(&key.name, name));
+    let migrations = migration::last_taken(record.migrations, taken);
+    if migrations == record.migrations {
+        return Arc::clone(record);
+    }
+    Arc::new(ApplicationRecord {
+        migrations,
+        ..ApplicationRecord::clone(record)
+    })
+}
+
 fn reached(operator: &Operator, world: &World, name: &Name, cluster: &Cluster) -> Cluster {
     let view = operator.views.get(name);
     Cluster {
-        reach: view.map_or(Reach::NotObserved, |view| view.reach.clone()),
-        answers_since: view.and_then(|view| view.answers_since).map(time),
+        reach: view.map_or(Reach::NotObserved, |view| view.reach(world)),
+        answers_since: view
+            .and_then(|view| view.answers_since)
+            .map(|since| world.told(since)),
         returned: view.is_some_and(|view| view.returned),
         services_answer: services_answer(operator, world, name),
         ..cluster.clone()
@@ -287,12 +337,12 @@ fn service(operator: &Operator, world: &World, key: &ApplicationKey, cluster: &N
     match operator.probes.get(&(key.clone(), cluster.clone())) {
         Some(Probe::Answered { last, silence }) if world.second <= last + FRESH => match silence {
             Some((since, end)) if world.second < end + AFTERMATH => Service::AnswersAgain {
-                silent_since: time(*since),
+                silent_since: world.told(*since),
             },
             _ => Service::Answers,
         },
         Some(Probe::Silent(since)) => Service::Silent {
-            since: time(*since),
+            since: world.told(*since),
         },
         _ => Service::Unknown,
     }
@@ -355,7 +405,7 @@ fn copy(
         reached: operator
             .reached
             .get(&(key.clone(), cluster.clone()))
-            .map(|second| time(*second)),
+            .map(|second| world.told(*second)),
     }
 }
 

@@ -4,16 +4,14 @@
 use crate::{
     act, decisions,
     observe::{self, MemberView, Probe},
-    rules,
+    reached, rules,
     world::{HubMigration, World},
 };
 use flambeau_planner::{
-    Plan,
-    desired::Desired,
+    Plan, Reason,
+    desired::{Copy, Desired},
     fleet::Decision,
-    model::{
-        ApplicationKey, ApplicationRecord, MigrationRecord, MoveType, Name, Reach, Snapshot, Step,
-    },
+    model::{ApplicationKey, ApplicationRecord, MigrationRecord, Name, Reach, Snapshot},
     plan,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -31,7 +29,7 @@ pub struct Operator {
     /// What members and the edge should look like, as last planned.
     pub desired: BTreeMap<ApplicationKey, Desired>,
     /// Why applications were last told to be stalled.
-    pub told: BTreeMap<ApplicationKey, String>,
+    pub told: BTreeMap<ApplicationKey, (Reason, String)>,
     /// Dead until this second.
     pub dead_until: u64,
 }
@@ -41,7 +39,8 @@ pub struct Operator {
 enum Write {
     Application(ApplicationKey, Box<ApplicationRecord>),
     Migration(ApplicationKey, Name, Box<MigrationRecord>),
-    Create(Box<HubMigration>),
+    /// With the reason that is told.
+    Create(Box<HubMigration>, String),
     Evacuation(Name, usize, bool),
 }
 
@@ -49,17 +48,47 @@ enum Write {
 pub type Broken = String;
 
 impl Operator {
+    /// The first process, with a clock of its own.
+    pub fn begin(world: &mut World) -> Self {
+        world.another_clock();
+        Self::default()
+    }
+
     /// All memory is lost; it starts again a little later.
     pub fn die(&mut self, world: &mut World) {
         world
             .story
             .tell(world.second, || "the operator is killed".to_owned());
+        reached::killed(world);
+        self.write_from_the_grave(world);
         let dead_until = world.second + world.random.between(0, 8);
+        world.another_clock();
         world.nobody_looks_until(dead_until);
         *self = Self {
             dead_until,
             ..Self::default()
         };
+    }
+
+    /// A write that it had sent, or sends when it wakes up once more, lands
+    /// while others lead.
+    fn write_from_the_grave(&self, world: &mut World) {
+        let copies = self.desired.iter().flat_map(|(key, desired)| {
+            desired.copies.iter().filter_map(|(cluster, copy)| {
+                let Copy::Present { epoch } = copy else {
+                    return None;
+                };
+                Some((key.clone(), cluster.clone(), *epoch))
+            })
+        });
+        let copies: Vec<(ApplicationKey, Name, i64)> = copies.collect();
+        if world.temper.crash == 0 || !world.random.percent(30) {
+            return;
+        }
+        if let Some((key, cluster, epoch)) = world.random.pick(&copies).cloned() {
+            let lands = world.second + world.random.between(5, 60);
+            world.lands_late(&key, &cluster, (epoch, None), lands);
+        }
     }
 
     /// One second of work.
@@ -73,6 +102,7 @@ impl Operator {
         let plan = plan(&snapshot, world.now());
         decisions::plan(world, &snapshot, &plan)?;
         self.tell_stalled(world, &plan);
+        reached::decided(world, &plan);
         if self.persist(world, &snapshot, &plan)? {
             self.die(world);
             return Ok(());
@@ -91,15 +121,20 @@ impl Operator {
     fn tell_stalled(&mut self, world: &mut World, plan: &Plan) {
         for application in &plan.applications {
             let key = &application.key;
-            let Decision::Stalled { message, .. } = &application.decision else {
-                self.told.remove(key);
+            let Decision::Stalled { reason, message } = &application.decision else {
+                if let Some((before, _)) = self.told.remove(key) {
+                    reached::freed(world, before, application);
+                }
                 continue;
             };
-            if self.told.get(key) != Some(message) {
+            if self.told.get(key).map(|(_, told)| told) != Some(message) {
                 world
                     .story
                     .tell(world.second, || format!("{key} is stalled: {message}"));
-                self.told.insert(key.clone(), message.clone());
+                let before = self.told.insert(key.clone(), (*reason, message.clone()));
+                if before.is_none_or(|(before, _)| before != *reason) {
+                    reached::stalled(world, *reason, application);
+                }
             }
         }
     }
@@ -187,12 +222,19 @@ impl Operator {
                     .iter()
                     .position(|found| found.application == key && found.name == name)
                 {
-                    count_move(world, world.migrations[index].move_type, &record);
+                    reached::stored(world, index, &record);
+                    let second = world.second;
                     let migration = &mut world.migrations[index];
+                    for step in &record.steps {
+                        migration.entered.entry(step.step).or_insert(second);
+                    }
                     migration.record = Arc::from(*record);
                 }
             }
-            Write::Create(migration) => create(world, *migration)?,
+            Write::Create(migration, reason) => {
+                reached::begun(world, &migration, &reason);
+                create(world, *migration)?;
+            }
             Write::Evacuation(name, total, ended) => {
                 if let Some(evacuation) = world.evacuations.get_mut(&name) {
                     let evacuation = Arc::make_mut(evacuation);
@@ -225,24 +267,6 @@ fn create(world: &mut World, migration: HubMigration) -> Result<(), Broken> {
     });
     world.migrations.push(migration);
     Ok(())
-}
-
-/// A simulation in which nothing moves would prove nothing.
-fn count_move(world: &mut World, move_type: MoveType, record: &MigrationRecord) {
-    let word = match (&record.outcome, &record.abort_reason) {
-        (Some(_), Some((reason, _))) => {
-            let last = record
-                .steps
-                .iter()
-                .rev()
-                .find(|step| step.step < Step::Abort);
-            let last = last.map_or(String::new(), |step| format!("{:?}", step.step));
-            format!("aborted at {last}: {reason}")
-        }
-        (Some(_), None) => "completed".to_owned(),
-        (None, _) => return,
-    };
-    world.count(&format!("{move_type:?} {word}"));
 }
 
 fn tell_migration(world: &mut World, key: &ApplicationKey, name: &Name, record: &MigrationRecord) {
@@ -292,10 +316,10 @@ fn writes(world: &World, snapshot: &Snapshot, plan: &Plan) -> Vec<Write> {
             to,
             migration,
             motive,
-            ..
+            reason,
         } = &planned.decision
         {
-            writes.push(Write::Create(Box::new(HubMigration {
+            let migration = HubMigration {
                 application: key.clone(),
                 name: migration.clone(),
                 from: from.clone(),
@@ -310,8 +334,10 @@ fn writes(world: &World, snapshot: &Snapshot, plan: &Plan) -> Vec<Write> {
                 pause: false,
                 abort: false,
                 created: world.second,
+                entered: BTreeMap::new(),
                 record: Arc::default(),
-            })));
+            };
+            writes.push(Write::Create(Box::new(migration), reason.clone()));
         }
     }
     for planned in &plan.evacuations {

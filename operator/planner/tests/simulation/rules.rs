@@ -5,6 +5,7 @@ use crate::{
     observe::MemberView,
     operator::Broken,
     oracle::lawful,
+    patience,
     world::{HubApplication, HubMigration, World},
 };
 use flambeau_planner::model::{
@@ -190,6 +191,7 @@ pub fn migration_record(
     if entered && step == Step::Prepare {
         begins(world, key, migration, application)?;
     }
+    patience::enough(world, migration, application, new)?;
     let other = world.migrations.iter().find(|other| {
         other.application == *key
             && other.name != *name

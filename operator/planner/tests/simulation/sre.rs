@@ -5,8 +5,13 @@ use crate::{
     fleet,
     world::{HubMigration, World, time},
 };
-use flambeau_planner::model::{Evacuation, Freeze, MoveType, Name, Nodes, Resources, Trigger};
-use std::{collections::BTreeSet, sync::Arc};
+use flambeau_planner::model::{
+    ApplicationKey, Evacuation, Freeze, MoveType, Name, Nodes, Resources, Trigger,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Something that an operations room does.
 pub fn acts(world: &mut World) {
@@ -123,9 +128,10 @@ fn asks_for_a_move(world: &mut World) {
     if from == to {
         return;
     }
-    let name: Name = format!("by-hand-{}-{key}", world.second)
-        .replace('/', "-")
-        .into();
+    let name = some_name(world, &key);
+    if world.migrations.iter().any(|found| found.name == name) {
+        return;
+    }
     world.story.tell(world.second, || {
         format!("asked for: {move_type:?} of {key} from {from} to {to}: {name}")
     });
@@ -143,8 +149,24 @@ fn asks_for_a_move(world: &mut World) {
         pause: false,
         abort: false,
         created,
+        entered: BTreeMap::new(),
         record: Arc::default(),
     });
+}
+
+/// People name their moves as they like, and sometimes as the operator does.
+fn some_name(world: &mut World, key: &ApplicationKey) -> Name {
+    let begun = world
+        .applications
+        .get(key)
+        .map_or(0, |found| found.record.migrations);
+    let number = match world.random.below(20) {
+        0 => u64::from(u32::MAX),
+        1..=2 => u64::try_from(begun).unwrap_or(0) + world.random.between(1, 3),
+        _ => return format!("by-hand-{}-{}", world.second, key.name).into(),
+    };
+    world.count("a person gave a name that the operator would");
+    format!("{}-{number}", key.name).into()
 }
 
 fn changes_failover(world: &mut World) {

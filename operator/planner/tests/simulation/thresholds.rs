@@ -5,6 +5,7 @@ use crate::{
     decisions, fleet, links, observe,
     operator::{Broken, Operator},
     second,
+    seeds::{Schedule, Tally},
     story::Story,
     world::{Link, Temper, World},
 };
@@ -16,6 +17,10 @@ use std::{
 };
 
 const SCHEDULES: u64 = 1_000;
+/// Fewer where every schedule leads to what is to be shown.
+const FEWER: u64 = 400;
+/// The clock of the operator is an hour wrong in all of them.
+const HOUR: u64 = 3_600;
 /// Seconds between two disturbances of the same thing, so that everybody
 /// notices that it is over.
 const CALM: u64 = 8;
@@ -23,9 +28,9 @@ const CALM: u64 = 8;
 /// late observation, late writes, slow workloads and a late edge, all in all.
 const RECOVERY: u64 = 75;
 
-/// A fleet without law, at work.
-fn at_work(seed: u64, temper: Temper) -> Result<(World, Operator), Broken> {
-    let mut world = fleet::world(seed, Story::told());
+/// A fleet without law, before it begins.
+fn lawless(seed: u64, story: Story, temper: Temper) -> World {
+    let mut world = fleet::world(seed, story);
     world.temper = temper;
     for application in world.applications.values_mut() {
         let spec = Arc::make_mut(&mut application.spec);
@@ -33,11 +38,20 @@ fn at_work(seed: u64, temper: Temper) -> Result<(World, Operator), Broken> {
         spec.failover.unhealthy_after = SignedDuration::from_secs(10);
         spec.failover.failback_after = None;
     }
-    let mut operator = Operator::default();
+    world
+}
+
+/// An operator that has the fleet at work.
+fn at_work(world: &mut World) -> Result<Operator, Broken> {
+    let mut operator = Operator::begin(world);
     for _ in 0..40 {
-        second(&mut world, &mut operator)?;
+        second(world, &mut operator)?;
     }
-    Ok((world, operator))
+    Ok(operator)
+}
+
+fn moved(world: &World, before: &BTreeMap<ApplicationKey, Option<Name>>) -> bool {
+    !world.migrations.is_empty() || places(world) != *before
 }
 
 fn places(world: &World) -> BTreeMap<ApplicationKey, Option<Name>> {
@@ -50,29 +64,36 @@ fn places(world: &World) -> BTreeMap<ApplicationKey, Option<Name>> {
 }
 
 /// Links and services fail again and again, each for a shorter time than
-/// anybody acts upon.
-fn below(seed: u64) -> Result<(), (Broken, String)> {
-    let temper = Temper {
-        observation: 60 + seed % 41,
-        crash: if seed.is_multiple_of(3) { 10 } else { 0 },
-    };
-    let (mut world, mut operator) =
-        at_work(seed, temper).map_err(|broken| (broken, String::new()))?;
-    let before = places(&world);
-    let mut rests: BTreeMap<String, u64> = BTreeMap::new();
-    for _ in 0..150 {
-        disturb(&mut world, &mut rests);
-        let outcome = second(&mut world, &mut operator);
-        let moved = !world.migrations.is_empty() || places(&world) != before;
-        let outcome = outcome.and(if moved {
-            Err("something moved".to_owned())
-        } else {
-            Ok(())
-        });
-        outcome.map_err(|broken| (broken, world.story.text()))?;
-    }
-    Ok(())
-}
+/// anybody acts upon, and the clock is set now and then.
+const BELOW: Schedule = Schedule {
+    name: "below the thresholds",
+    begin: |seed, story| {
+        let temper = Temper {
+            observation: 60 + seed % 41,
+            crash: if seed.is_multiple_of(3) { 10 } else { 0 },
+            skew: HOUR,
+        };
+        lawless(seed, story, temper)
+    },
+    live: |_, world| {
+        let mut operator = at_work(world)?;
+        let before = places(world);
+        let mut rests: BTreeMap<String, u64> = BTreeMap::new();
+        for _ in 0..150 {
+            disturb(world, &mut rests);
+            if world.random.percent(3) {
+                world.set_clock();
+            }
+            second(world, &mut operator)?;
+            if moved(world, &before) {
+                return Err("something moved".to_owned());
+            }
+        }
+        Ok(())
+    },
+};
+
+const DISTURBED: &str = "links and services disturbed";
 
 fn disturb(world: &mut World, rests: &mut BTreeMap<String, u64>) {
     let now = world.second;
@@ -86,6 +107,7 @@ fn disturb(world: &mut World, rests: &mut BTreeMap<String, u64>) {
                 member.deaf_until = until;
             }
             rests.insert(name.to_string(), until + CALM);
+            world.count(DISTURBED);
         }
         for key in world.applications.keys().cloned().collect::<Vec<_>>() {
             let both = format!("{key} on {name}");
@@ -96,6 +118,7 @@ fn disturb(world: &mut World, rests: &mut BTreeMap<String, u64>) {
                     member.mute.insert(key, until);
                 }
                 rests.insert(both, until + CALM);
+                world.count(DISTURBED);
             }
         }
     }
@@ -103,24 +126,30 @@ fn disturb(world: &mut World, rests: &mut BTreeMap<String, u64>) {
 
 #[test]
 fn below_the_thresholds_nothing_moves() {
-    for seed in 0..SCHEDULES {
-        if let Err((broken, story)) = below(seed) {
-            panic!("{story}\nschedule {seed}: {broken}");
-        }
-    }
+    demand(BELOW.hold(SCHEDULES), DISTURBED, 10 * SCHEDULES);
 }
 
 /// The edge reaches nobody for a while. Counts applications that would have
 /// left, had they been alone.
-fn edge_cut_off(seed: u64) -> Result<usize, (Broken, String)> {
-    let temper = Temper {
-        observation: 80,
-        crash: 0,
-    };
-    let (mut world, mut operator) =
-        at_work(seed, temper).map_err(|broken| (broken, String::new()))?;
-    let before = places(&world);
-    let snapshot = observe::snapshot(&operator, &world);
+const EDGE_CUT_OFF: Schedule = Schedule {
+    name: "the edge cut off",
+    begin: |seed, story| {
+        let temper = Temper {
+            observation: 80,
+            crash: 0,
+            skew: HOUR,
+        };
+        lawless(seed, story, temper)
+    },
+    live: edge_cut_off,
+};
+
+const LONG_SILENT: &str = "silent for so long that it may leave";
+
+fn edge_cut_off(seed: u64, world: &mut World) -> Result<(), Broken> {
+    let mut operator = at_work(world)?;
+    let before = places(world);
+    let snapshot = observe::snapshot(&operator, world);
     let answering = |application: &Application| {
         let cluster = &application.record.active()?.cluster;
         let copy = application.copies.get(cluster)?;
@@ -142,23 +171,25 @@ fn edge_cut_off(seed: u64) -> Result<usize, (Broken, String)> {
         let restart = world.random.between(0, 25);
         for second in 0..world.random.between(20, 90) {
             if second == restart && cut_off && seed.is_multiple_of(3) {
-                operator.die(&mut world);
+                operator.die(world);
+            }
+            if world.random.percent(3) {
+                world.set_clock();
             }
             world.pass_second();
-            operator
-                .work(&mut world)
-                .map_err(|broken| (broken, world.story.text()))?;
-            if !alone && (!world.migrations.is_empty() || places(&world) != before) {
-                return Err(("something moved".to_owned(), world.story.text()));
+            operator.work(world)?;
+            if !alone && moved(world, &before) {
+                return Err("something moved".to_owned());
             }
-            if cut_off && let Some(key) = erased(&world, &before) {
-                return Err((format!("{key} was erased"), world.story.text()));
+            if cut_off && let Some(key) = erased(world, &before) {
+                return Err(format!("{key} was erased"));
             }
-            let silent = long_silent(&observe::snapshot(&operator, &world), &world);
+            let silent = long_silent(&observe::snapshot(&operator, world), world);
             longest = silent.max(longest);
         }
     }
-    Ok(longest)
+    world.tally.add(LONG_SILENT, longest as u64);
+    Ok(())
 }
 
 /// An application whose former copy is gone.
@@ -189,37 +220,43 @@ fn long_silent(snapshot: &Snapshot, world: &World) -> usize {
 
 #[test]
 fn nothing_moves_while_the_edge_reaches_nobody() {
-    let mut silent = 0;
-    for seed in 0..400 {
-        match edge_cut_off(seed) {
-            Ok(count) => silent += count,
-            Err((broken, story)) => panic!("{story}\nedge {seed}: {broken}"),
-        }
-    }
-    assert!(silent > 400, "only {silent} applications were silent");
+    let tally = EDGE_CUT_OFF.hold(FEWER);
+    demand(tally, LONG_SILENT, FEWER);
 }
 
 /// One cluster dies for good. Counts what was failed over.
-fn loss(seed: u64) -> Result<usize, (Broken, String)> {
-    let temper = Temper {
-        observation: 80,
-        crash: if seed.is_multiple_of(2) { 5 } else { 0 },
-    };
-    let (mut world, mut operator) =
-        at_work(seed, temper).map_err(|broken| (broken, String::new()))?;
+const LOSS: Schedule = Schedule {
+    name: "a lost cluster",
+    begin: |seed, story| {
+        let temper = Temper {
+            observation: 80,
+            crash: if seed.is_multiple_of(2) { 5 } else { 0 },
+            skew: HOUR,
+        };
+        lawless(seed, story, temper)
+    },
+    live: |_, world| loss(world),
+};
+
+const FAILED_OVER: &str = "failed over";
+
+fn loss(world: &mut World) -> Result<(), Broken> {
+    let mut operator = at_work(world)?;
     world.settings.concurrent_failovers = 4;
     let names: Vec<Name> = world.clusters.keys().cloned().collect();
     let Some(lost) = world.random.pick(&names).cloned() else {
-        return Ok(0);
+        return Ok(());
     };
-    links::set(&mut world, &lost, Link::Dead);
+    links::set(world, &lost, Link::Dead);
     for _ in 0..RECOVERY {
-        let outcome = second(&mut world, &mut operator);
-        outcome.map_err(|broken| (broken, world.story.text()))?;
+        if world.random.percent(2) {
+            world.set_clock();
+        }
+        second(world, &mut operator)?;
     }
-    let snapshot = observe::snapshot(&operator, &world);
+    let snapshot = observe::snapshot(&operator, world);
     if decisions::hub_suspect(&snapshot) {
-        return Ok(0);
+        return Ok(());
     }
     let mut count = 0;
     for (key, application) in &world.applications {
@@ -229,29 +266,29 @@ fn loss(seed: u64) -> Result<usize, (Broken, String)> {
         if active.cluster == lost {
             let stuck = operator.told.contains_key(key);
             if !stuck {
-                let what = format!("{key} is still on {lost}");
-                return Err((what, world.story.text()));
+                return Err(format!("{key} is still on {lost}"));
             }
             continue;
         }
-        count += usize::from(application.record.epoch > 1);
+        count += u64::from(application.record.epoch > 1);
         let served = !application.spec.traffic || world.answers(key, &active.cluster);
         if !served {
-            let what = format!("{key} does not serve on {}", active.cluster);
-            return Err((what, world.story.text()));
+            return Err(format!("{key} does not serve on {}", active.cluster));
         }
     }
-    Ok(count)
+    world.tally.add(FAILED_OVER, count);
+    Ok(())
 }
 
 #[test]
 fn a_lost_cluster_is_left_in_time() {
-    let mut failed_over = 0;
-    for seed in 0..400 {
-        match loss(seed) {
-            Ok(count) => failed_over += count,
-            Err((broken, story)) => panic!("{story}\nloss {seed}: {broken}"),
-        }
+    demand(LOSS.hold(FEWER), FAILED_OVER, FEWER / 2);
+}
+
+/// What the schedules are for has to happen in them.
+fn demand(tally: Option<Tally>, what: &str, least: u64) {
+    if let Some(tally) = tally {
+        let count = tally.of(what);
+        assert!(count > least, "only {count} were {what}");
     }
-    assert!(failed_over > 200, "only {failed_over} failovers");
 }

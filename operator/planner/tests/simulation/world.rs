@@ -1,9 +1,9 @@
 //! The world outside the operator: what is really there.
 
-use crate::{random::Random, story::Story};
+use crate::{clock::Clock, random::Random, seeds::Tally, story::Story};
 use flambeau_planner::model::{
     ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, Evacuation, Freeze,
-    MigrationRecord, MoveType, Name, Policy, Provider, Settings, Trigger,
+    MigrationRecord, MoveType, Name, Policy, Provider, Settings, Step, Trigger,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -91,6 +91,8 @@ pub struct HubMigration {
     pub pause: bool,
     pub abort: bool,
     pub created: u64,
+    /// In which second each step was entered, by nobody's clock.
+    pub entered: BTreeMap<Step, u64>,
     pub record: Arc<MigrationRecord>,
 }
 
@@ -112,12 +114,16 @@ pub struct Temper {
     pub observation: u64,
     /// Chance, of a thousand, that the operator dies at a write.
     pub crash: u64,
+    /// Seconds by which the clock of a process may be wrong.
+    pub skew: u64,
 }
 
 /// Everything.
 pub struct World {
     /// Seconds since the beginning.
     pub second: u64,
+    /// What the operator takes for the time.
+    pub clock: Clock,
     pub random: Random,
     pub story: Story,
     pub temper: Temper,
@@ -135,8 +141,9 @@ pub struct World {
     pub taken_with_copies: BTreeSet<Name>,
     pub evacuations: BTreeMap<Name, Arc<Evacuation>>,
     pub freezes: BTreeMap<Name, Arc<Freeze>>,
-    /// Since when clusters do not answer, as stored on the hub.
-    pub unreachable: BTreeMap<Name, u64>,
+    /// Since when clusters do not answer, as stored on the hub, by the clock
+    /// of whoever did.
+    pub unreachable: BTreeMap<Name, Timestamp>,
     /// Since when copies answer requests without interruption.
     pub well_since: BTreeMap<(ApplicationKey, Name), u64>,
     /// Copies that answered requests, since requests go there.
@@ -155,10 +162,10 @@ pub struct World {
     pub hub_writes: u64,
     pub member_writes: u64,
     /// How often what happened, by a word.
-    pub tally: BTreeMap<String, u64>,
+    pub tally: Tally,
 }
 
-/// The time at a second of the simulation.
+/// The time at a second of the simulation, by a clock that is right.
 pub fn time(second: u64) -> Timestamp {
     let begin = Timestamp::constant(1_770_400_800, 0);
     let passed = SignedDuration::from_secs(i64::try_from(second).unwrap_or(i64::MAX));
@@ -212,11 +219,6 @@ impl Member {
 }
 
 impl World {
-    /// The time.
-    pub fn now(&self) -> Timestamp {
-        time(self.second)
-    }
-
     /// Whether requests that the edge sends to a cluster are answered.
     pub fn answers(&self, key: &ApplicationKey, cluster: &Name) -> bool {
         let known = self
@@ -262,7 +264,7 @@ impl World {
 
     /// Counts something that happened.
     pub fn count(&mut self, what: &str) {
-        *self.tally.entry(what.to_owned()).or_default() += 1;
+        self.tally.add(what, 1);
     }
 
     /// True by chance, and at the latest within a few seconds.
@@ -299,7 +301,11 @@ impl World {
             if !member.hears(second) {
                 member.disturbed = second;
             }
-            land_late_writes(member, &self.applications, second);
+            let refused = land_late_writes(member, &self.applications, second);
+            if refused > 0 {
+                let what = "a member refused a late write under a lower epoch";
+                self.tally.add(what, refused);
+            }
             member
                 .copies
                 .retain(|_, copy| copy.gone_at.is_none_or(|gone| gone > second));
@@ -362,6 +368,29 @@ impl World {
                         .is_some_and(|member| member.serves(key, self.second))
             });
             application.served |= served;
+        }
+    }
+
+    /// The objects of an application reach a member later.
+    pub fn lands_late(
+        &mut self,
+        key: &ApplicationKey,
+        cluster: &Name,
+        (epoch, floor): (i64, Option<u32>),
+        lands: u64,
+    ) {
+        let application = self.applications.get(key);
+        let copy = CopyTruth {
+            epoch,
+            generation: application.map_or(0, |found| found.generation),
+            floor,
+            endpoint_at: lands + 2,
+            ready_at: lands + 4,
+            flapping_until: 0,
+            gone_at: None,
+        };
+        if let Some(member) = self.members.get_mut(cluster) {
+            member.late.push((lands, key.clone(), copy));
         }
     }
 
@@ -454,21 +483,27 @@ impl World {
     }
 }
 
+/// Says how many are refused because the member was told of a higher epoch.
 fn land_late_writes(
     member: &mut Member,
     applications: &BTreeMap<ApplicationKey, HubApplication>,
     second: u64,
-) {
+) -> u64 {
     let (due, later) = member.late.drain(..).partition(|(at, _, _)| *at <= second);
     member.late = later;
+    let mut refused = 0;
     for (_, key, copy) in Vec::from_iter::<Vec<_>>(due) {
         let newer = member
             .epochs
             .get(&key)
             .is_some_and(|highest| *highest > copy.epoch);
-        // What comes from a former life of an application is refused.
-        if applications.contains_key(&key) && !newer {
+        refused += u64::from(newer);
+        // Not covered: what comes from the life of an application that ends,
+        // under the epoch that it ended with, would land and be left behind.
+        let lives = applications.get(&key).is_some_and(|found| !found.deleting);
+        if lives && !newer {
             member.copies.entry(key).or_insert(copy);
         }
     }
+    refused
 }
