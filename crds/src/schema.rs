@@ -235,8 +235,8 @@ fn cluster_scoped_rule() -> String {
     format!("!({})", kinds.join(" || "))
 }
 
-/// `metadata.name` and `metadata.namespace` are declared, so that CEL can
-/// speak of them; the rest is kept as it is. That they are there is asked for
+/// `name`, `namespace` and `ownerReferences` of the metadata are declared, so
+/// that CEL can speak of them; the rest is kept as it is. That they are there is asked for
 /// by a rule and not by `required`, whose refusal would hide the remedy for
 /// lists, which have no name.
 fn resource() -> Schema {
@@ -267,6 +267,11 @@ fn resource() -> Schema {
                         "type": "string", "maxLength": 63,
                         "description": "Must be absent: the namespace is the application's own.",
                     },
+                    "ownerReferences": {
+                        "type": "array", "maxItems": 16,
+                        "description": "Must be absent: the UID of an owner means nothing on another cluster.",
+                        "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+                    },
                 },
             },
         },
@@ -285,6 +290,11 @@ fn resource() -> Schema {
                 "rule": "!has(self.metadata) || !has(self.metadata.namespace)",
                 "message": "remove metadata.namespace: resources are created in the application's own namespace",
                 "fieldPath": ".metadata.namespace",
+            },
+            {
+                "rule": "!has(self.metadata) || !has(self.metadata.ownerReferences) || self.metadata.ownerReferences.size() == 0",
+                "message": "remove metadata.ownerReferences: an owner is named by a UID, which means nothing on another cluster",
+                "fieldPath": ".metadata.ownerReferences",
             },
             {
                 // RBAC alone takes any path segment as a name, such as system:reader.

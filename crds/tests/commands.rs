@@ -85,6 +85,67 @@ fn every_command_is_run_by_a_test_or_marked_as_not() {
     );
 }
 
+/// What does not look like a command is not found by the tests that run them: a
+/// block is of a language that they know, and commands stand after a prompt.
+#[test]
+fn no_command_hides() {
+    let mut wrong = Vec::new();
+    for (page, text) in documentation::pages().unwrap() {
+        wrong.extend(hidden(&page, &text));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for page in [
+        "```sh\nhelm install a b\n```",
+        "```\n$ make up\n```",
+        "```yaml\n$ make up\n```",
+        "```console\nmake up\n```",
+        "~~~console\n$ make up\n~~~",
+        "    $ make up",
+        "1. `$ make up`",
+    ] {
+        assert_eq!(hidden("page", page).len(), 1, "{page}");
+    }
+}
+
+fn hidden(page: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut wrong = |line: usize, what: &str| found.push(format!("{page}:{}: {what}", line + 1));
+    // Where a block begins, its language, and whether it has a command.
+    let mut block: Option<(usize, &str, bool)> = None;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        let prompted = line.starts_with("$ ");
+        // Beyond the prompt itself, of which a page may speak.
+        let mut within = line.split("`$ ").skip(1);
+        if line.starts_with("~~~") {
+            wrong(number, "a block begins with ```");
+            return found;
+        }
+        if let Some(language) = line.strip_prefix("```") {
+            block = match block {
+                None => Some((number, language, false)),
+                Some((began, "console", false)) => {
+                    wrong(began, "commands stand after `$ `");
+                    None
+                }
+                Some(_) => None,
+            };
+            if block.is_some() && !["console", "yaml", ""].contains(&language) {
+                wrong(number, "a block of commands is of `console`");
+            }
+            continue;
+        }
+        match &mut block {
+            Some((_, "console", commands)) => *commands |= prompted,
+            _ if prompted || within.any(|rest| !rest.starts_with('`')) => {
+                wrong(number, "a command stands in a block of `console`");
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 fn repository(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file)).unwrap()
 }

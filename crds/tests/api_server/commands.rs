@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use flambeau_testbed::{
-    documentation::{self, Class},
+    documentation::{self, Class, Command},
     upstream::Tools,
 };
 use libtest_mimic::Trial;
@@ -125,7 +125,10 @@ fn taken(cluster: &Cluster) -> Result<()> {
         let mut lines = pages.iter().flat_map(|(_, text)| text.lines());
         lines.any(|line| line.contains(" is invalid: ") && error.contains(line))
     };
-    for command in documentation::commands()? {
+    let within = pages
+        .iter()
+        .flat_map(|(page, text)| within_lines(page, text));
+    for command in documentation::commands()?.into_iter().chain(within) {
         if command.class() != Some(Class::Kubectl) {
             continue;
         }
@@ -171,6 +174,28 @@ fn taken(cluster: &Cluster) -> Result<()> {
     ensure!(asked > 40, "only {asked} commands were found");
     ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     Ok(())
+}
+
+/// What changes something, or waits, in the middle of a text or a table. Less than a verb and what it is for is a way of
+/// speaking, such as `kubectl create -f`.
+fn within_lines(page: &str, text: &str) -> Vec<Command> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for code in line.split('`').skip(1).step_by(2) {
+            let words: Vec<&str> = code.split(' ').collect();
+            let ["kubectl", verb, what, ..] = words[..] else {
+                continue;
+            };
+            let changes = CHANGING.contains(&verb) || verb == "wait";
+            if changes && !what.starts_with('-') && !code.contains('…') {
+                found.push(Command {
+                    place: format!("{page}:{}", number + 1),
+                    text: code.to_owned(),
+                });
+            }
+        }
+    }
+    found
 }
 
 /// Takes away an option and its value.

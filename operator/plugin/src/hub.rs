@@ -1,7 +1,7 @@
 //! The hub's API server: who asks, and every call that the plugin makes.
 
 use crate::failure::Failure;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use flambeau_operator::offline::objects::{self, Objects};
 use flambeau_planner::model::ApplicationKey;
@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -83,17 +83,24 @@ impl Hub {
         let mut config = match &connection.kubeconfig {
             Some(path) => {
                 let context = || format!("--kubeconfig {}", path.display());
-                let kubeconfig = Kubeconfig::read_from(path).with_context(context)?;
+                let kubeconfig = Kubeconfig::read_from(path)
+                    .map_err(|error| in_words(&error))
+                    .with_context(context)?;
                 Config::from_custom_kubeconfig(kubeconfig, &options)
                     .await
+                    .map_err(|error| in_words(&error))
                     .with_context(context)?
             }
-            None if connection.context.is_some() => Config::from_kubeconfig(&options)
-                .await
-                .context("--context")?,
-            None => Config::infer().await.context(
-                "no kubeconfig was found: set KUBECONFIG, or name the file with --kubeconfig",
-            )?,
+            None => match Config::from_kubeconfig(&options).await {
+                Ok(config) => config,
+                Err(error) if connection.context.is_some() => {
+                    return Err(in_words(&error).context("--context"));
+                }
+                // A pod has credentials without a kubeconfig.
+                Err(error) => Config::incluster().map_err(|_| {
+                    in_words(&error).context("set KUBECONFIG, or name the file with --kubeconfig")
+                })?,
+            },
         };
         if connection.impersonate.is_some() {
             config
@@ -299,6 +306,11 @@ impl Hub {
     }
 }
 
+/// An error of a kubeconfig: its message has those of its causes in it.
+fn in_words(error: &KubeconfigError) -> anyhow::Error {
+    anyhow!("{error}")
+}
+
 /// An error of the API server in words that say what to do next.
 pub fn explain<K: Kind>(
     error: kube::Error,
@@ -361,4 +373,27 @@ fn keyed<K: ResourceExt>(list: Vec<K>) -> std::collections::BTreeMap<Application
     list.into_iter()
         .map(|mut object| (objects::key(&mut object), object))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_not_there_is_named_once() {
+        let connection = Connection {
+            kubeconfig: Some("nowhere/kubeconfig".into()),
+            ..Connection::default()
+        };
+        let refused = Hub::connect(&connection)
+            .await
+            .err()
+            .expect("it is refused");
+        let told = format!("{refused:#}");
+        assert!(
+            told.starts_with("--kubeconfig nowhere/kubeconfig: "),
+            "{told}"
+        );
+        assert_eq!(told.matches("No such file").count(), 1, "{told}");
+    }
 }

@@ -103,6 +103,14 @@ fn declared_object(
             "spec.resources[{index}].metadata.namespace: is {other}, but an application lives in its own namespace {namespace}: remove the field"
         ));
     }
+    let owners = manifest.pointer("/metadata/ownerReferences");
+    if owners.is_some_and(|owners| {
+        !owners.is_null() && owners.as_array().is_none_or(|all| !all.is_empty())
+    }) {
+        return Err(format!(
+            "spec.resources[{index}].metadata.ownerReferences: an owner is named by a UID, which means nothing on another cluster: remove the field"
+        ));
+    }
     if let Some(object) = manifest.as_object_mut() {
         object.remove("status");
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -113,6 +121,7 @@ fn declared_object(
                 "uid",
                 "generation",
                 "managedFields",
+                "ownerReferences",
                 "selfLink",
             ] {
                 metadata.remove(field);
@@ -272,5 +281,20 @@ mod tests {
         );
         let manifest = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "system:web?"}});
         assert_eq!(refusal(&manifest), None);
+    }
+
+    /// An object with an owner counts as made by a controller on the member,
+    /// and would be left there.
+    #[test]
+    fn an_object_of_another_is_refused() {
+        let manifest = |owners| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "ownerReferences": owners}});
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "u"});
+        let refused = refusal(&manifest(json!([owner]))).unwrap_or_default();
+        assert!(
+            refused.starts_with("spec.resources[0].metadata.ownerReferences: "),
+            "{refused}"
+        );
+        assert_eq!(refusal(&manifest(json!([]))), None);
+        assert_eq!(refusal(&manifest(json!(null))), None);
     }
 }

@@ -177,7 +177,19 @@ pub fn conditions(
     .collect()
 }
 
-/// One condition as the API has it.
+/// Longer messages than this are read by nobody, and some are made of what
+/// others said: whatever that is, the status stays small enough to be stored.
+const MESSAGE_LIMIT: usize = 4096;
+
+fn readable(message: &str) -> String {
+    if message.len() <= MESSAGE_LIMIT {
+        return message.to_owned();
+    }
+    let end = message.floor_char_boundary(MESSAGE_LIMIT);
+    format!("{}…", &message[..end])
+}
+
+/// One condition as the API has it; a message that is too long is cut.
 pub fn make_condition(
     before: &[Condition],
     type_: &str,
@@ -197,7 +209,7 @@ pub fn make_condition(
         type_: type_.to_owned(),
         status: truth.to_owned(),
         reason: reason.to_string(),
-        message: message.to_owned(),
+        message: readable(message),
         observed_generation: generation,
         last_transition_time,
     }

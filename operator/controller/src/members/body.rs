@@ -99,7 +99,8 @@ impl Serialize for Metadata<'_> {
             },
         )?;
         for (key, value) in self.declared.into_iter().flatten() {
-            if matches!(key.as_str(), "finalizers" | "ownerReferences") {
+            // No owner: a UID means nothing on another cluster.
+            if key == "finalizers" {
                 map.serialize_entry(key, value)?;
             }
         }
@@ -165,7 +166,8 @@ mod tests {
     fn adds_what_marks_the_object_and_keeps_what_is_declared() {
         let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"}, "status": {"s": 1},
             "metadata": {"name": "x", "labels": {"l": "1", "flambeau.dev/application": "stolen"}, "annotations": {"a": "b"},
-                "creationTimestamp": null, "finalizers": ["f/f"]}});
+                "creationTimestamp": null, "finalizers": ["f/f"],
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}]}});
         assert_eq!(
             body(manifest, Expect::Absent),
             json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"}, "metadata": {

@@ -5,6 +5,7 @@ use super::{
     kubeconfig::Access,
     metrics::{MemberMetrics, Verb},
     token::Token,
+    weight,
 };
 use crate::{leader::Leadership, transport};
 use flambeau_planner::model::Name;
@@ -28,6 +29,10 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 /// The longest message that is passed on.
 const MESSAGE_LIMIT: usize = 512;
+/// The longest word, such as a reason or the name of a field.
+const WORD_LIMIT: usize = 128;
+/// How many causes of an error are passed on at most.
+const CAUSES_LIMIT: usize = 8;
 
 /// A connection; made without a request.
 pub(super) struct Connection {
@@ -137,7 +142,12 @@ impl Connection {
             Ok(response) => {
                 let status = response.status();
                 self.metrics.count(&self.cluster, verb, status.as_u16());
-                if !status.is_server_error() && status != StatusCode::UNAUTHORIZED {
+                // What redirects or knows no path may stand in front of an API server that is silent.
+                let doubtful = [StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND];
+                if status.is_success()
+                    || status == StatusCode::NOT_MODIFIED
+                    || status.is_client_error() && !doubtful.contains(&status)
+                {
                     self.answered();
                 }
                 Ok(response)
@@ -153,7 +163,10 @@ impl Connection {
 /// The body of an answer, unless it is too large.
 async fn whole(body: Body) -> Result<bytes::Bytes, RequestError> {
     match Limited::new(body, ANSWER_LIMIT).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
+        Ok(body) => {
+            let body = body.to_bytes();
+            weight::check(&body).map(|()| body)
+        }
         Err(error) if error.is::<LengthLimitError>() => Err(RequestError::TooLarge(ANSWER_LIMIT)),
         Err(error) => Err(RequestError::transport(&*error)),
     }
@@ -217,7 +230,7 @@ pub(super) enum RequestError {
     Transport(String),
     #[error("{0}")]
     Unreadable(String),
-    #[error("the answer is larger than {} MiB", .0 / 1024 / 1024)]
+    #[error("the answer takes more than {} MiB", .0 / 1024 / 1024)]
     TooLarge(usize),
     #[error("{0}")]
     Api(ApiError),
@@ -284,6 +297,13 @@ impl ApiError {
         });
         error.code = status.as_u16();
         error.message = shortened(error.message);
+        error.reason = cut(error.reason, WORD_LIMIT);
+        error.details.kind = cut(error.details.kind, WORD_LIMIT);
+        error.details.causes.truncate(CAUSES_LIMIT);
+        for cause in &mut error.details.causes {
+            cause.reason = cut(std::mem::take(&mut cause.reason), WORD_LIMIT);
+            cause.field = cut(std::mem::take(&mut cause.field), WORD_LIMIT);
+        }
         error
     }
 }
@@ -299,13 +319,19 @@ impl std::fmt::Display for ApiError {
 }
 
 /// Cuts a message at a readable length.
-pub(super) fn shortened(mut message: String) -> String {
-    if message.len() > MESSAGE_LIMIT {
-        let end = message.floor_char_boundary(MESSAGE_LIMIT);
-        message.truncate(end);
-        message.push('…');
+pub(super) fn shortened(message: String) -> String {
+    cut(message, MESSAGE_LIMIT)
+}
+
+/// Cuts a text at a length in bytes, and frees what it took.
+pub(super) fn cut(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        let end = text.floor_char_boundary(limit);
+        text.truncate(end);
+        text.push('…');
+        text.shrink_to_fit();
     }
-    message
+    text
 }
 
 /// The message of an error and of everything beneath it, without repetition.
@@ -320,4 +346,29 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = error.source();
     }
     shortened(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What a member says ends up in the status of applications, which the hub
+    /// refuses when it is too large.
+    #[test]
+    fn no_part_of_an_error_is_longer_than_people_read() {
+        let long = "é".repeat(100_000);
+        let cause = json!({"reason": long, "field": long, "message": long});
+        let body = json!({"kind": "Status", "code": 200, "message": long, "reason": long,
+            "details": {"kind": long, "causes": vec![cause; 20]}});
+        let error = ApiError::read(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            body.to_string().as_bytes(),
+        );
+        assert_eq!(error.code, 422);
+        let told = format!("{error:?}");
+        assert!(told.len() < 4096, "{}", told.len());
+        let text = ApiError::read(StatusCode::BAD_GATEWAY, long.as_bytes());
+        assert!(format!("{text:?}").len() < 1024);
+    }
 }

@@ -2,7 +2,7 @@
 //! requests, and none of their bodies when nothing changed.
 
 use super::{
-    connection::{Connection, REQUEST_TIMEOUT, RequestError, get},
+    connection::{Connection, REQUEST_TIMEOUT, RequestError, cut, get},
     member::Member,
     metrics::Verb,
 };
@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How often discovery is repeated.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -22,6 +22,9 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const INTERVAL_WHILE_MISSING: Duration = Duration::from_secs(3);
 /// How soon after a failure.
 const INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// The longest version that is passed on.
+const VERSION_LIMIT: usize = 64;
 
 /// Kubernetes 1.30 and newer answer this (<https://kubernetes.io/docs/concepts/overview/kubernetes-api/#aggregated-discovery>).
 const ACCEPT: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -35,6 +38,21 @@ pub(super) struct Discovery {
     pub refused: Arc<BTreeSet<Kind>>,
     /// Where they are found.
     pub resources: HashMap<Kind, Resource>,
+}
+
+impl Discovery {
+    /// Where the objects of a kind are read and deleted: in the version of the
+    /// kind, or else in another one of its group that the member serves.
+    pub fn any_version(&self, kind: &Kind) -> Option<&Resource> {
+        let group = |kind: &Kind| {
+            let version = &kind.api_version;
+            version.rsplit_once('/').map(|(group, _)| group.to_owned())
+        };
+        self.resources.get(kind).or_else(|| {
+            let same = |other: &&Kind| other.kind == kind.kind && group(other) == group(kind);
+            self.resources.get(self.kinds.iter().find(same)?)
+        })
+    }
 }
 
 /// Where a kind is found.
@@ -127,6 +145,7 @@ pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
     let mut generation = member.health.generation();
     let mut wanted = member.shared.wanted.subscribe();
     loop {
+        let asked = Instant::now();
         let pause = match refresh(&member, &connection, &mut documents).await {
             Ok(()) => {
                 member.health.complain(&member, None);
@@ -150,6 +169,8 @@ pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
         };
         tokio::select! {
             () = sleep(pause) => {}
+            // At once, but not again and again.
+            () = member.rediscover.notified() => sleep_until(asked + INTERVAL_AFTER_FAILURE).await,
             changed = generation.changed() => if changed.is_err() { return },
             changed = wanted.changed() => if changed.is_err() || !member.lacks_wanted_kind() {
                 if changed.is_err() { return }
@@ -173,7 +194,8 @@ async fn refresh(
         let answer = connection
             .call(Verb::Get, get("/version")?, REQUEST_TIMEOUT)
             .await?;
-        member.set_version(answer.json::<Version>()?.git_version);
+        let version = answer.json::<Version>()?.git_version;
+        member.set_version(cut(version, VERSION_LIMIT));
     }
     for (path, document) in &mut *documents {
         fetch(connection, path, document).await?;
@@ -356,6 +378,29 @@ mod tests {
             groups("Stale", json!([])).resources("/apis", &before),
             before
         );
+    }
+
+    #[test]
+    fn a_kind_is_found_in_another_version_of_its_group() {
+        let found = groups("Current", deployments()).resources("/apis", &[]);
+        let discovery = Discovery {
+            kinds: Arc::new(found.iter().map(|(kind, _)| kind.clone()).collect()),
+            resources: found.into_iter().collect(),
+            ..Discovery::default()
+        };
+        let path = |api_version: &str, kind: &str| {
+            let kind = Kind {
+                api_version: api_version.into(),
+                kind: kind.into(),
+            };
+            discovery.any_version(&kind).map(Resource::everywhere)
+        };
+        let here = Some("/apis/apps/v1/deployments".to_owned());
+        assert_eq!(path("apps/v1", "Deployment"), here);
+        assert_eq!(path("apps/v1beta2", "Deployment"), here);
+        assert_eq!(path("apps/v1", "StatefulSet"), None);
+        assert_eq!(path("extensions/v1", "Deployment"), None);
+        assert_eq!(path("v1", "Deployment"), None);
     }
 
     #[test]

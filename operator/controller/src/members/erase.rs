@@ -142,7 +142,7 @@ struct Deletion<'a> {
 
 impl Deletion<'_> {
     async fn run(&self, object: &Surplus) -> Result<(), MemberError> {
-        let Some(resource) = self.member.resource(&object.kind) else {
+        let Some(resource) = self.member.readable(&object.kind) else {
             // With its kind went the object.
             return Ok(());
         };

@@ -2,7 +2,7 @@
 
 use super::{
     connection::Connection, discovery::encoded, endpoints::slice_kind, error::MemberError,
-    member::Member, observe, pages::Pages, seen::Seen, store::Copy,
+    live::Live, member::Member, observe, pages::Pages, seen::Seen, store::Copy,
 };
 use crate::declared::Declared;
 use flambeau_crds::APPLICATION_LABEL;
@@ -30,10 +30,7 @@ pub(super) async fn serves(member: &Member, declared: &Declared) -> Result<bool,
         .map(|object| object.kind.clone())
         .collect();
     kinds.extend(declared.traffic.is_some().then(slice_kind));
-    let copy = Copy {
-        objects: read(member, &declared.key, &kinds, Some(declared)).await?,
-        cached: None,
-    };
+    let copy = Copy::of(read(member, &declared.key, &kinds, Some(declared)).await?);
     let complete = declared.objects.iter().all(|object| {
         copy.find(&object.kind, &object.name)
             .is_some_and(|seen| !seen.deleting)
@@ -81,7 +78,7 @@ pub(super) async fn list(
             "it is not known yet which kinds the member serves".to_owned(),
         ));
     }
-    let Some(resource) = member.resource(kind) else {
+    let Some(resource) = member.readable(kind) else {
         return Ok(Vec::new());
     };
     let path = format!(
@@ -90,7 +87,7 @@ pub(super) async fn list(
         encoded(APPLICATION_LABEL),
         encoded(&key.name)
     );
-    let mut pages = Pages::of(connection, path);
+    let mut pages = Pages::<Live>::of(connection, path);
     let mut objects = Vec::new();
     loop {
         match pages.next().await {
@@ -99,8 +96,13 @@ pub(super) async fn list(
                 objects.extend(seen.map(|live| Seen::of(kind, live, declared)));
             }
             Ok(None) => return Ok(objects),
-            Err(error) if error.code() == Some(404) => return Ok(Vec::new()),
-            Err(error) => return Err(not_yet(error.to_string())),
+            Err(error) => {
+                // Something between may say so for want of a backend: whether the kind is gone says discovery alone.
+                if error.code() == Some(404) {
+                    member.rediscover.notify_one();
+                }
+                return Err(not_yet(error.to_string()));
+            }
         }
     }
 }

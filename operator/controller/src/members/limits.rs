@@ -15,12 +15,16 @@ use crate::declared::Declared;
 use flambeau_crds::cluster::MemberAccess;
 use flambeau_planner::model::{Kind, Name};
 use http::{HeaderValue, Request};
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Namespaces in which no application may be: those of Kubernetes itself.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 /// Kinds of this group grant permissions.
 const PERMISSIONS: &str = "rbac.authorization.k8s.io";
+/// What a pod made as this account would not be found again, and run on after
+/// the application has moved.
+const OWN_ACCOUNT: &str = "runs pods as the ServiceAccount as which Flambeau writes applications: name another one under serviceAccountName, or none";
 
 /// How far Flambeau goes on one member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,9 +82,10 @@ impl Limits {
         self.application.is_some() && self.namespaces.is_empty()
     }
 
-    /// Whether objects of a kind are read.
-    pub fn observe(&self, resource: &Resource) -> bool {
-        resource.is_endpoint_slices() || self.allow(resource)
+    /// Why objects of a kind are not read.
+    pub fn hide_kind(&self, resource: &Resource) -> Option<&'static str> {
+        self.refuse_kind(resource)
+            .filter(|_| !resource.is_endpoint_slices())
     }
 
     /// Whether objects of a kind are written.
@@ -142,6 +147,11 @@ impl Limits {
                 let title = order::title(&object.kind, &object.name);
                 return Err(refuse(format!("{title}: kind {}", object.kind), why));
             }
+            let runs = |account| runs_as(&object.manifest(), account);
+            if self.application.as_deref().is_some_and(runs) {
+                let title = order::title(&object.kind, &object.name);
+                return Err(refuse(title, OWN_ACCOUNT));
+            }
         }
         Ok(())
     }
@@ -170,6 +180,19 @@ impl Limits {
             message.contains("User \"system:serviceaccount:")
                 && message.contains(&format!(":{account}\" cannot "))
         })
+    }
+}
+
+/// Whether pods of an object run as a ServiceAccount, wherever it says so:
+/// `serviceAccount` is the older name of the field.
+fn runs_as(manifest: &Value, account: &str) -> bool {
+    match manifest {
+        Value::Object(fields) => fields.iter().any(|(name, value)| {
+            let names = matches!(name.as_str(), "serviceAccountName" | "serviceAccount");
+            names && value == account || runs_as(value, account)
+        }),
+        Value::Array(items) => items.iter().any(|item| runs_as(item, account)),
+        _ => false,
     }
 }
 
@@ -215,5 +238,19 @@ mod tests {
         let roles = Resource::new("/apis/rbac.authorization.k8s.io/v1", "roles");
         assert!(!Limits::default().allow(&roles));
         assert!(limits(serde_json::json!({"applicationServiceAccount": "a"})).allow(&roles));
+    }
+
+    #[test]
+    fn pods_do_not_run_as_the_account_that_writes_applications() {
+        let pods = |spec: Value| serde_json::json!({"spec": {"template": {"spec": spec}}});
+        for field in ["serviceAccountName", "serviceAccount"] {
+            let deployment = pods(serde_json::json!({field: "flambeau-applications"}));
+            assert!(runs_as(&deployment, "flambeau-applications"), "{field}");
+            assert!(!runs_as(&deployment, "another"));
+            let list = serde_json::json!({"templates": [deployment]});
+            assert!(runs_as(&list, "flambeau-applications"));
+        }
+        let labelled = pods(serde_json::json!({"hostname": "flambeau-applications"}));
+        assert!(!runs_as(&labelled, "flambeau-applications"));
     }
 }

@@ -64,11 +64,22 @@ pub(super) enum EventKind {
 
 /// One page of a list.
 #[derive(Debug, Deserialize)]
-pub(super) struct List {
+pub(super) struct List<T = Live> {
     #[serde(default)]
     pub metadata: ListMeta,
-    #[serde(default)]
-    pub items: Vec<Live>,
+    /// Null when there are none, from some API servers.
+    #[serde(
+        default = "Vec::new",
+        deserialize_with = "or_none",
+        bound(deserialize = "T: Deserialize<'de>")
+    )]
+    pub items: Vec<T>,
+}
+
+fn or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -32,7 +32,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, watch as channel},
+    sync::{Notify, Semaphore, watch as channel},
     task::{JoinHandle, JoinSet},
 };
 
@@ -89,6 +89,8 @@ pub(super) struct Member {
     pub namespaces: tokio::sync::Mutex<()>,
     /// Tells that some kind has to be listed again.
     pub recheck: channel::Sender<()>,
+    /// Asks for discovery before it is due.
+    pub rediscover: Notify,
     discovery: channel::Sender<Option<Arc<Discovery>>>,
     version: Mutex<Option<String>>,
     unreachable_after: AtomicU64,
@@ -130,6 +132,7 @@ impl Member {
             permits: Semaphore::new(shared.settings.concurrent_writes),
             namespaces: tokio::sync::Mutex::new(()),
             recheck: channel::Sender::new(()),
+            rediscover: Notify::new(),
             discovery: channel::Sender::new(None),
             version: Mutex::new(None),
             unreachable_after: AtomicU64::new(0),
@@ -318,6 +321,12 @@ impl Member {
             .as_ref()
             .map(|discovery| discovery.refused.clone())
             .unwrap_or_default()
+    }
+
+    /// Where the objects of a kind are read and deleted, whatever the version.
+    pub fn readable(&self, kind: &Kind) -> Option<Resource> {
+        let discovery = self.discovery.borrow();
+        discovery.as_ref()?.any_version(kind).cloned()
     }
 
     /// Where a kind is found.

@@ -39,6 +39,7 @@ mod seen;
 mod store;
 pub mod token;
 mod watch;
+mod weight;
 mod work;
 
 pub use credentials::{Renewal, read_kubeconfig};
@@ -151,6 +152,7 @@ impl Members {
 
     fn add(&self, name: &Name) -> Arc<Member> {
         let member = Arc::new(Member::new(name.clone(), self.0.shared.clone()));
+        self.0.shared.metrics.join(name);
         let mut members = self
             .0
             .members
@@ -189,6 +191,7 @@ impl Members {
             .remove(name);
         if let Some(member) = removed {
             member.stop();
+            self.0.shared.metrics.leave(name);
             self.0.shared.dirty.mark();
         }
     }
@@ -408,7 +411,7 @@ impl Members {
                 contents
                     .copies
                     .get(key)
-                    .is_some_and(|copy| copy.objects.iter().any(|seen| !seen.derived))
+                    .is_some_and(|copy| copy.objects().any(|seen| !seen.derived))
             })
             .map(|member| member.name.clone())
             .collect();

@@ -3,13 +3,13 @@
 //! writes its status far more often than anything here changes.
 
 use super::{
-    connection::{Connection, REQUEST_TIMEOUT, RequestError, get},
+    connection::{Connection, RequestError},
     member::Member,
-    metrics::Verb,
+    pages::Pages,
 };
 use crate::quantity;
 use flambeau_planner::model::{Nodes, Reach, Resources};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -29,9 +29,12 @@ const INTERVAL_WHILE_REFUSED: Duration = Duration::from_secs(60);
 /// (<https://kubernetes.io/docs/concepts/architecture/nodes/#node-heartbeats>).
 const LEASE: Duration = Duration::from_secs(40);
 
-const NODES: &str = "/api/v1/nodes?resourceVersion=0";
+/// A list from the API server's cache (`resourceVersion=0`) would come in one
+/// piece, whatever its limit
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list>).
+const NODES: &str = "/api/v1/nodes?resourceVersion=";
 const LEASES: &str =
-    "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases?resourceVersion=0";
+    "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases?resourceVersion=";
 
 /// What is known of a member's nodes.
 #[derive(Debug, Default)]
@@ -73,9 +76,10 @@ impl Known {
 pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
     let mut generation = member.health.generation();
     let mut leases = Leases::default();
+    let mut told = None;
     loop {
         let pause = if member.health.reach() == Reach::Reachable {
-            look(&member, &connection, &mut leases).await
+            look(&member, &connection, &mut leases, &mut told).await
         } else {
             INTERVAL
         };
@@ -86,13 +90,20 @@ pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
     }
 }
 
-async fn look(member: &Member, connection: &Connection, leases: &mut Leases) -> Duration {
+/// `told` is what was complained of last.
+async fn look(
+    member: &Member,
+    connection: &Connection,
+    leases: &mut Leases,
+    told: &mut Option<RequestError>,
+) -> Duration {
     let listed = tokio::try_join!(
         list::<Node>(connection, NODES),
         list::<Lease>(connection, LEASES)
     );
     match listed {
         Ok(((nodes, size), (renewals, more))) => {
+            *told = None;
             leases.take(Instant::now(), &renewals);
             if member.nodes.set(count(&nodes, leases)) {
                 member.shared.dirty.mark();
@@ -107,6 +118,14 @@ async fn look(member: &Member, connection: &Connection, leases: &mut Leases) -> 
             tracing::debug!(cluster = %member.name, %error, "nodes cannot be listed: nothing is known of them");
             INTERVAL_WHILE_REFUSED
         }
+        // It answers, and nothing comes of it: that does not pass by itself.
+        Err(error @ (RequestError::TooLarge(_) | RequestError::Unreadable(_))) => {
+            if told.as_ref() != Some(&error) {
+                tracing::warn!(cluster = %member.name, %error, "nodes cannot be listed: what was known of them stays as it was");
+                *told = Some(error);
+            }
+            INTERVAL_WHILE_REFUSED
+        }
         // What was known stays: unknown is not absent.
         Err(error) => {
             tracing::debug!(cluster = %member.name, %error, "nodes were not listed");
@@ -115,19 +134,17 @@ async fn look(member: &Member, connection: &Connection, leases: &mut Leases) -> 
     }
 }
 
-async fn list<T: for<'de> Deserialize<'de>>(
+/// Everything there is, and how many bytes that took.
+async fn list<T: DeserializeOwned>(
     connection: &Connection,
     path: &str,
 ) -> Result<(Vec<T>, usize), RequestError> {
-    #[derive(Deserialize)]
-    struct List<T> {
-        items: Option<Vec<T>>,
+    let mut pages = Pages::<T>::of(connection, path.to_owned());
+    let mut all = Vec::new();
+    while let Some(page) = pages.next().await? {
+        all.extend(page.items);
     }
-    let answer = connection
-        .call(Verb::List, get(path)?, REQUEST_TIMEOUT)
-        .await?;
-    let list: List<T> = answer.json()?;
-    Ok((list.items.unwrap_or_default(), answer.body.len()))
+    Ok((all, pages.bytes))
 }
 
 #[derive(Debug, Default, Deserialize)]

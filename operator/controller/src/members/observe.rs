@@ -33,7 +33,8 @@ impl Cached {
 }
 
 /// What an application's copy looks like. What was not listed, or not
-/// compared with the declaration yet, is not observed.
+/// compared with the declaration yet, is not observed; nor is it known that
+/// nothing is there while there may be objects that Flambeau may not look at.
 pub(super) fn observe(
     contents: &mut Contents,
     key: &ApplicationKey,
@@ -66,8 +67,34 @@ pub(super) fn observe(
             }
         },
     };
-    observation.observed = known && judged;
+    let declared = declared.map(AsRef::as_ref);
+    observation.observed = known && judged && !only_hidden(contents, key, declared);
     observation
+}
+
+/// Whether nothing of an application is to be seen but what Flambeau may not
+/// look at: it was there, or may be there.
+fn only_hidden(contents: &Contents, key: &ApplicationKey, declared: Option<&Declared>) -> bool {
+    if !contents.hides() {
+        return false;
+    }
+    let hidden = |kind: &Kind| contents.coverage(kind) == Coverage::Hidden;
+    let seen = kinds_of(contents, key);
+    let mut declared = declared.iter().flat_map(|declared| &declared.objects);
+    seen.iter().all(hidden) && (!seen.is_empty() || declared.any(|object| hidden(&object.kind)))
+}
+
+/// Whether an object is one that is declared, seen in another version of its
+/// kind.
+fn in_another_version(copy: &Copy, declared: &Declared, seen: &Seen) -> bool {
+    declared.objects.iter().any(|object| {
+        object.name == seen.name
+            && object.kind.kind == seen.kind.kind
+            && object.kind != seen.kind
+            && copy
+                .find(&object.kind, &object.name)
+                .is_some_and(|other| other.uid == seen.uid)
+    })
 }
 
 /// Kinds of which an application has objects that were written from its
@@ -76,7 +103,7 @@ pub(super) fn unjudged<'a>(
     copy: &'a Copy,
     declared: &'a Declared,
 ) -> impl Iterator<Item = &'a Kind> {
-    copy.objects.iter().filter_map(|seen| {
+    copy.objects().filter_map(|seen| {
         let same = seen.judgement == Judgement::Unknown
             && declared_object(declared, &seen.kind, &seen.name)
                 .is_some_and(|object| seen.digest.as_deref() == Some(&object.digest));
@@ -102,7 +129,10 @@ fn known(contents: &Contents, declared: Option<&Declared>, wanted: &BTreeSet<Kin
 
 pub(super) fn count(copy: &Copy, declared: Option<&Declared>, epoch: i64) -> CopyObservation {
     let mut observation = CopyObservation::default();
-    for seen in copy.objects.iter().filter(|seen| !seen.derived) {
+    for seen in copy.objects().filter(|seen| !seen.derived) {
+        if declared.is_some_and(|declared| in_another_version(copy, declared, seen)) {
+            continue;
+        }
         observation.present += 1;
         if let Some(ready) = seen.ready {
             observation.workloads += 1;
@@ -133,8 +163,7 @@ pub(super) fn addresses(copy: &Copy, declared: &Declared) -> Vec<EndpointAddress
         return Vec::new();
     };
     let mut addresses: Vec<_> = copy
-        .objects
-        .iter()
+        .objects()
         .filter_map(|seen| seen.slice.as_deref())
         .flat_map(|slice| slice.addresses(service, port))
         .collect();
@@ -229,7 +258,7 @@ pub(super) fn pending(
     for object in &declared.objects {
         match contents.coverage(&object.kind) {
             Coverage::Listed => {}
-            Coverage::Pending => {
+            Coverage::Pending | Coverage::Hidden => {
                 return Err(MemberError::NotObserved {
                     cluster: cluster.clone(),
                     kind: object.kind.clone(),
@@ -247,8 +276,7 @@ pub(super) fn pending(
     let none = Copy::default();
     let copy = contents.copies.get(&declared.key).unwrap_or(&none);
     let higher = copy
-        .objects
-        .iter()
+        .objects()
         .find(|seen| seen.epoch.is_some_and(|live| live > epoch));
     if let Some(seen) = higher {
         return Err(MemberError::EpochTooLow {
@@ -278,16 +306,20 @@ pub(super) fn pending(
     }
     pending.writes.sort_by_key(|write| write.rank);
     pending.surplus = copy
-        .objects
-        .iter()
+        .objects()
         .filter(|seen| {
-            !seen.derived
-                && !seen.deleting
+            deletable(contents, seen)
                 && declared_object(declared, &seen.kind, &seen.name).is_none()
+                && !in_another_version(copy, declared, seen)
         })
         .map(Surplus::of)
         .collect();
     Ok(pending)
+}
+
+/// Whether an object is to be deleted, and can be seen to go.
+fn deletable(contents: &Contents, seen: &Seen) -> bool {
+    !seen.derived && !seen.deleting && contents.coverage(&seen.kind) != Coverage::Hidden
 }
 
 /// Objects of an application that are still to be deleted, of all kinds, in
@@ -297,8 +329,8 @@ pub(super) fn erasable(contents: &Contents, key: &ApplicationKey) -> Vec<Surplus
         .copies
         .get(key)
         .into_iter()
-        .flat_map(|copy| &copy.objects)
-        .filter(|seen| !seen.derived && !seen.deleting)
+        .flat_map(Copy::objects)
+        .filter(|seen| deletable(contents, seen))
         .map(Surplus::of)
         .collect();
     objects.sort_by_key(|object| std::cmp::Reverse(order::rank(&object.kind)));
@@ -311,7 +343,7 @@ pub(super) fn kinds_of(contents: &Contents, key: &ApplicationKey) -> BTreeSet<Ki
         .copies
         .get(key)
         .into_iter()
-        .flat_map(|copy| &copy.objects)
+        .flat_map(Copy::objects)
         .filter(|seen| !seen.derived)
         .map(|seen| seen.kind.clone())
         .collect()
@@ -372,6 +404,76 @@ mod tests {
         contents.replace(&kind("Secret"), &None, 1, Vec::new());
         assert!(observe(&mut contents, &key(), None, &wanted, 1).absent());
         assert!(observe(&mut contents, &key(), Some(&declared("d1")), &wanted, 1).absent());
+    }
+
+    #[test]
+    fn what_may_not_be_looked_at_is_not_gone() {
+        let wanted = BTreeSet::from([kind("ConfigMap"), kind("Secret")]);
+        let declared = declared("d1");
+        let mut contents = Contents::default();
+        contents.replace(&kind("ConfigMap"), &None, 1, Vec::new());
+        contents.set_hidden(&kind("Secret"), "not allowed".to_owned());
+        // Never seen, and perhaps there.
+        let observation = observe(&mut contents, &key(), Some(&declared), &wanted, 1);
+        assert!(!observation.observed);
+        // Of an application that declares nothing, nothing is looked for that nobody may see.
+        assert!(observe(&mut contents, &key(), None, &wanted, 1).absent());
+
+        let mut contents = Contents::default();
+        contents.replace(&kind("ConfigMap"), &None, 1, Vec::new());
+        let secret = vec![(key(), seen("Secret", Some(&declared), 4, 1))];
+        contents.replace(&kind("Secret"), &None, 5, secret);
+        contents.set_hidden(&kind("Secret"), "not allowed".to_owned());
+        let observation = observe(&mut contents, &key(), Some(&declared), &wanted, 1);
+        assert!(
+            !observation.observed,
+            "all that was seen is not seen any more"
+        );
+        assert_eq!(erasable(&contents, &key()), [], "nobody would see it go");
+        let other = vec![(key(), seen("ConfigMap", Some(&declared), 4, 1))];
+        contents.replace(&kind("ConfigMap"), &None, 5, other);
+        let observation = observe(&mut contents, &key(), Some(&declared), &wanted, 1);
+        assert!(
+            observation.observed && observation.present == 2,
+            "{observation:?}"
+        );
+    }
+
+    /// Both versions of autoscaling are served, and every object is in both.
+    #[test]
+    fn an_object_in_two_versions_is_one_and_not_deleted_for_the_other() {
+        let version = |version: &str| Kind {
+            api_version: format!("autoscaling/{version}").into(),
+            kind: "HorizontalPodAutoscaler".into(),
+        };
+        let (old, new) = (version("v1"), version("v2"));
+        let manifest = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "x"}});
+        let declared = Arc::new(Declared {
+            objects: vec![DeclaredObject::new(
+                new.clone(),
+                "x".into(),
+                &manifest,
+                "d1".into(),
+            )],
+            ..Declared::clone(&declared("d1"))
+        });
+        let live = |uid: &str| -> crate::members::live::Live {
+            let object = json!({"metadata": {"name": "x", "uid": uid, "resourceVersion": "4",
+                "annotations": {"flambeau.dev/epoch": "1", "flambeau.dev/digest": "d1"}}});
+            serde_json::from_value(object).unwrap()
+        };
+        let cluster = Name::from("member");
+        for (uid, surplus) in [("same", 0), ("another", 1)] {
+            let mut contents = Contents::default();
+            let seen =
+                |kind: &Kind, uid: &str| (key(), Seen::of(kind, &live(uid), Some(&declared)));
+            contents.replace(&new, &None, 5, vec![seen(&new, "same")]);
+            contents.replace(&old, &None, 5, vec![seen(&old, uid)]);
+            let observation = observe(&mut contents, &key(), Some(&declared), &BTreeSet::new(), 1);
+            assert_eq!(observation.present, 1 + surplus);
+            let pending = pending(&contents, &cluster, &declared, 1).unwrap();
+            assert_eq!(pending.surplus.len(), surplus);
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use super::{
     connection::{Connection, REQUEST_TIMEOUT, RequestError, get},
     discovery::encoded,
-    live::List,
+    live::{List, Live},
     metrics::Verb,
 };
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
 
 /// Objects per page: a page is in memory as a whole.
 const PAGE: usize = 100;
@@ -14,16 +16,19 @@ const PAGE: usize = 100;
 const MOST: usize = 200_000;
 
 /// A list that is read.
-pub(super) struct Pages<'a> {
+pub(super) struct Pages<'a, T = Live> {
     connection: &'a Connection,
     path: String,
     /// Where the next page begins; none after the last.
     next: Option<String>,
     size: usize,
     read: usize,
+    /// Bytes that were read.
+    pub bytes: usize,
+    items: PhantomData<fn() -> T>,
 }
 
-impl<'a> Pages<'a> {
+impl<'a, T: DeserializeOwned> Pages<'a, T> {
     /// Of a path with its query.
     pub fn of(connection: &'a Connection, path: String) -> Self {
         Self {
@@ -32,6 +37,8 @@ impl<'a> Pages<'a> {
             next: Some(String::new()),
             size: PAGE,
             read: 0,
+            bytes: 0,
+            items: PhantomData,
         }
     }
 
@@ -40,7 +47,7 @@ impl<'a> Pages<'a> {
     ///
     /// # Errors
     /// When there is no good answer, or no end.
-    pub async fn next(&mut self) -> Result<Option<List>, RequestError> {
+    pub async fn next(&mut self) -> Result<Option<List<T>>, RequestError> {
         let Some(next) = &self.next else {
             return Ok(None);
         };
@@ -49,7 +56,7 @@ impl<'a> Pages<'a> {
                 "the list has more than {MOST} objects"
             )));
         }
-        let page: List = loop {
+        let page: List<T> = loop {
             let path = format!(
                 "{}&limit={}&continue={}",
                 self.path,
@@ -64,10 +71,18 @@ impl<'a> Pages<'a> {
                 Err(RequestError::TooLarge(_)) if self.size > 1 => {
                     self.size = (self.size / 10).max(1);
                 }
-                answer => break answer?.json()?,
+                answer => {
+                    let answer = answer?;
+                    self.bytes += answer.body.len();
+                    break answer.json()?;
+                }
             }
         };
-        self.read += page.items.len();
+        // A page without objects counts as a full one: there may be no end of them.
+        self.read += match page.items.len() {
+            0 => PAGE,
+            items => items,
+        };
         self.next = Some(page.metadata.r#continue.clone()).filter(|next| !next.is_empty());
         Ok(Some(page))
     }

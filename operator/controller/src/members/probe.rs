@@ -110,7 +110,12 @@ async fn probe(connection: Arc<Connection>, limit: Duration) -> Verdict {
                 let (server, token) = (&connection.server, connection.token.as_ref());
                 Verdict::Refused(credentials::not_accepted(server, token, Timestamp::now()))
             }
-            Some(code) if code < 500 => Verdict::Answers,
+            // An API server that is asked too much, or by whom it does not let, is there; what redirects or does not know the path is none.
+            Some(400 | 403 | 405..500) => Verdict::Answers,
+            Some(code @ (300..400 | 404)) => Verdict::Silent(format!(
+                "{} answers /readyz with {code}, as no API server does: correct the server in the kubeconfig, or look at the proxy or load balancer there",
+                connection.server
+            )),
             _ => Verdict::Silent(error.to_string()),
         },
     }

@@ -4,7 +4,7 @@
 use super::seen::Seen;
 use flambeau_planner::model::{ApplicationKey, Kind, Name};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,6 +21,9 @@ pub(super) enum Coverage {
     Listed,
     /// The member does not serve it: there are no objects of it.
     NotServed,
+    /// The member serves it, and Flambeau may not look at it: objects of it
+    /// may be there.
+    Hidden,
 }
 
 #[derive(Debug, Default)]
@@ -41,18 +44,33 @@ struct KindState {
 /// The objects of one application.
 #[derive(Debug, Default)]
 pub(super) struct Copy {
-    /// In no order; few.
-    pub objects: Vec<Seen>,
+    /// Few, as a rule; a member can have any number with the application's
+    /// label. To be changed by [`Contents`] only.
+    objects: HashMap<(Kind, Name), Seen>,
     /// The last answer about them.
     pub cached: Option<super::observe::Cached>,
 }
 
 impl Copy {
+    /// A copy of these objects.
+    pub fn of(objects: Vec<Seen>) -> Self {
+        let named = objects
+            .into_iter()
+            .map(|seen| ((seen.kind.clone(), seen.name.clone()), seen));
+        Self {
+            objects: named.collect(),
+            cached: None,
+        }
+    }
+
     /// One object.
-    pub fn find(&self, kind: &Kind, name: &str) -> Option<&Seen> {
-        self.objects
-            .iter()
-            .find(|seen| *seen.name == *name && seen.kind == *kind)
+    pub fn find(&self, kind: &Kind, name: &Name) -> Option<&Seen> {
+        self.objects.get(&(kind.clone(), name.clone()))
+    }
+
+    /// Its objects, in no order.
+    pub fn objects(&self) -> impl Iterator<Item = &Seen> {
+        self.objects.values()
     }
 }
 
@@ -86,6 +104,12 @@ impl Contents {
             .map_or(Coverage::Pending, |state| state.coverage.clone())
     }
 
+    /// Whether any kind is hidden.
+    pub fn hides(&self) -> bool {
+        let mut kinds = self.kinds.values();
+        kinds.any(|state| state.coverage == Coverage::Hidden)
+    }
+
     /// Why a kind cannot be listed or watched now.
     pub fn trouble(&self, kind: &Kind) -> Option<&str> {
         let state = self.kinds.get(kind)?;
@@ -101,8 +125,13 @@ impl Contents {
         }
         state.scopes.clone_from(scopes);
         state.awaited.clone_from(scopes);
-        if state.coverage == Coverage::Listed {
-            state.coverage = Coverage::Pending;
+        match state.coverage {
+            Coverage::Listed => state.coverage = Coverage::Pending,
+            Coverage::Hidden => {
+                state.coverage = Coverage::Pending;
+                state.trouble.clear();
+            }
+            Coverage::Pending | Coverage::NotServed => {}
         }
     }
 
@@ -124,6 +153,9 @@ impl Contents {
         if self.coverage(kind) == Coverage::NotServed {
             return false;
         }
+        if let Some(state) = self.kinds.get_mut(kind) {
+            state.coverage = Coverage::Pending;
+        }
         self.replace(kind, &None, u64::MAX, Vec::new());
         if let Some(state) = self.kinds.get_mut(kind) {
             state.coverage = Coverage::NotServed;
@@ -132,6 +164,21 @@ impl Contents {
             state.awaited.clear();
             state.trouble.clear();
         }
+        true
+    }
+
+    /// Notes that a kind is served and may not be looked at, and why. What was
+    /// known of it stays: unknown is not absent. Returns whether that is news.
+    pub fn set_hidden(&mut self, kind: &Kind, why: String) -> bool {
+        let state = self.kinds.entry(kind.clone()).or_default();
+        let trouble = BTreeMap::from([(None, why)]);
+        if state.coverage == Coverage::Hidden && state.trouble == trouble {
+            return false;
+        }
+        state.coverage = Coverage::Hidden;
+        state.scopes.clear();
+        state.awaited.clear();
+        state.trouble = trouble;
         true
     }
 
@@ -146,6 +193,10 @@ impl Contents {
         listed: Vec<(ApplicationKey, Seen)>,
     ) -> bool {
         let state = self.kinds.entry(kind.clone()).or_default();
+        if state.coverage == Coverage::Hidden {
+            // It was on its way when the kind was hidden.
+            return false;
+        }
         let mut news = state.trouble.remove(scope).is_some();
         state.awaited.remove(scope);
         if state.awaited.is_empty() && state.coverage != Coverage::Listed {
@@ -224,14 +275,15 @@ impl Contents {
             }
         }
         let copy = self.copies.entry(key).or_default();
-        let known = copy
-            .objects
-            .iter_mut()
-            .find(|known| known.name == seen.name && known.kind == seen.kind);
-        match known {
-            Some(known) if known.version > seen.version => false,
-            Some(known) if known.version == seen.version && !seen.settles(known) => false,
-            Some(known) => {
+        let name = (seen.kind.clone(), seen.name.clone());
+        match copy.objects.entry(name) {
+            Entry::Occupied(mut entry) => {
+                let known = entry.get_mut();
+                let older = known.version > seen.version
+                    || known.version == seen.version && !seen.settles(known);
+                if older {
+                    return false;
+                }
                 seen.inherit(known);
                 let news = !seen.says_the_same(known);
                 *known = seen;
@@ -240,8 +292,8 @@ impl Contents {
                 }
                 news
             }
-            None => {
-                copy.objects.push(seen);
+            Entry::Vacant(entry) => {
+                entry.insert(seen);
                 copy.cached = None;
                 true
             }
@@ -265,15 +317,14 @@ impl Contents {
         let Some(copy) = self.copies.get_mut(&key) else {
             return false;
         };
-        let Some(index) = copy
-            .objects
-            .iter()
-            .position(|seen| seen.name == *name && seen.kind == *kind && seen.version <= version)
-        else {
+        let Entry::Occupied(seen) = copy.objects.entry((kind.clone(), name.clone())) else {
             return false;
         };
+        if seen.get().version > version {
+            return false;
+        }
+        seen.remove();
         state.owners.remove(&place);
-        copy.objects.swap_remove(index);
         copy.cached = None;
         if copy.objects.is_empty() {
             self.copies.remove(&key);
@@ -314,7 +365,7 @@ mod tests {
         contents
             .copies
             .get(&key(application))?
-            .find(&kind(), name)?
+            .find(&kind(), &name.into())?
             .epoch
     }
 
@@ -387,5 +438,47 @@ mod tests {
         assert!(!contents.set_not_served(&kind()));
         assert!(contents.copies.is_empty());
         assert_eq!(contents.coverage(&kind()), Coverage::NotServed);
+    }
+
+    #[test]
+    fn a_kind_that_may_not_be_looked_at_keeps_its_objects() {
+        let store = Store::default();
+        let mut contents = store.lock();
+        let scopes = BTreeSet::from([None]);
+        contents.await_lists(&kind(), &scopes);
+        contents.replace(&kind(), &None, 3, vec![(key("a"), seen("x", 2))]);
+        assert!(contents.set_hidden(&kind(), "not allowed".to_owned()));
+        assert!(!contents.set_hidden(&kind(), "not allowed".to_owned()));
+        assert_eq!(epoch(&contents, "a", "x"), Some(2));
+        assert_eq!(contents.trouble(&kind()), Some("not allowed"));
+        // It may be looked at again, and has to be.
+        contents.await_lists(&kind(), &scopes);
+        assert_eq!(contents.coverage(&kind()), Coverage::Pending);
+        assert_eq!(contents.trouble(&kind()), None);
+        contents.replace(&kind(), &None, 9, Vec::new());
+        assert_eq!(contents.coverage(&kind()), Coverage::Listed);
+        assert!(contents.copies.is_empty());
+    }
+
+    /// Whoever writes to a member can label any number of objects for one
+    /// application. Looked for one by one, these would take minutes, with the
+    /// store locked.
+    #[test]
+    fn any_number_of_objects_of_one_application_is_taken_in_no_time() {
+        const MANY: u64 = 100_000;
+        let store = Store::default();
+        let mut contents = store.lock();
+        let listed = || {
+            let objects = (1..=MANY).map(|number| (key("a"), seen(&number.to_string(), number)));
+            objects.collect()
+        };
+        contents.replace(&kind(), &None, MANY, listed());
+        assert!(!contents.replace(&kind(), &None, MANY, listed()));
+        assert_eq!(epoch(&contents, "a", "77777"), Some(77777));
+        for number in 1..=MANY {
+            let name = number.to_string().into();
+            assert!(contents.remove(&kind(), &"games".into(), &name, MANY));
+        }
+        assert!(contents.copies.is_empty());
     }
 }

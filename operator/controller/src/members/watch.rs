@@ -2,7 +2,7 @@
 //! for every kind on its own, so that trouble with one starves no other.
 
 use super::{
-    connection::{ANSWER_LIMIT, Connection, RequestError, get, unreadable},
+    connection::{ANSWER_LIMIT, Connection, RequestError, get, shortened, unreadable},
     discovery::Resource,
     live::{Event, EventKind, Live},
     member::Member,
@@ -10,6 +10,7 @@ use super::{
     pages::Pages,
     seen::{self, Seen},
     store::Scope,
+    weight,
 };
 use flambeau_crds::APPLICATION_LABEL;
 use flambeau_planner::model::{ApplicationKey, Kind};
@@ -51,14 +52,25 @@ pub(super) async fn run(member: Arc<Member>, connection: Arc<Connection>) {
         let found = discovery.borrow_and_update().clone();
         if let Some(found) = found {
             for kind in kinds.iter() {
-                let resource = found.resources.get(kind);
-                let Some(resource) = resource.filter(|resource| limits.observe(resource)) else {
+                // Objects are the same in every version of a kind.
+                let resource = found.any_version(kind);
+                let hidden = resource.and_then(|resource| limits.hide_kind(resource));
+                let Some(resource) = resource.filter(|_| hidden.is_none()) else {
                     for scope in &scopes {
                         if let Some((_, task)) = running.remove(&(kind.clone(), scope.clone())) {
                             task.abort();
                         }
                     }
-                    if member.store.lock().set_not_served(kind) {
+                    let mut contents = member.store.lock();
+                    let news = match hidden {
+                        Some(why) => {
+                            let why = format!("kind {kind} on member {} {why}", member.name);
+                            contents.set_hidden(kind, why)
+                        }
+                        None => contents.set_not_served(kind),
+                    };
+                    drop(contents);
+                    if news {
                         member.shared.dirty.mark();
                     }
                     continue;
@@ -109,10 +121,10 @@ enum End {
     Resume,
     /// It goes on at once.
     Recheck,
-    /// Changes were missed, or are to be seen once more: a new list is due.
+    /// Objects are to be seen once more: a new list is due.
+    Relist,
+    /// Changes were missed: a new list is due.
     Expired,
-    /// The kind is not served any more.
-    NotServed,
 }
 
 impl Watch {
@@ -138,25 +150,25 @@ impl Watch {
             match result {
                 None => pause = FIRST_PAUSE,
                 Some(Ok(End::Recheck)) => {}
-                Some(Ok(End::Resume)) => {
+                Some(Ok(End::Relist)) => {
+                    self.resume = None;
+                    pause = FIRST_PAUSE;
+                }
+                Some(Ok(end @ (End::Resume | End::Expired))) => {
+                    if matches!(end, End::Expired) {
+                        self.resume = None;
+                    }
                     pause = FIRST_PAUSE;
                     // Something between may end every watch at once.
                     if begun.elapsed() < SHORT {
                         sleep(SHORT).await;
                     }
                 }
-                Some(Ok(End::Expired)) => {
-                    self.resume = None;
-                    pause = FIRST_PAUSE;
-                }
-                Some(Ok(End::NotServed)) => {
-                    self.resume = None;
-                    if self.member.store.lock().set_not_served(&self.kind) {
-                        self.member.shared.dirty.mark();
-                    }
-                    sleep(LONGEST_PAUSE).await;
-                }
                 Some(Err(error)) => {
+                    // Something between may say so for want of a backend. Whether the kind is gone says discovery alone.
+                    if error.code() == Some(404) {
+                        self.member.rediscover.notify_one();
+                    }
                     self.note_trouble(&error);
                     tokio::select! {
                         () = sleep(pause) => {}
@@ -178,7 +190,7 @@ impl Watch {
     fn rechecked(&self) -> End {
         let place = (self.kind.clone(), self.scope.clone());
         let due = self.member.store.lock().recheck.remove(&place);
-        if due { End::Expired } else { End::Recheck }
+        if due { End::Relist } else { End::Recheck }
     }
 
     fn note_trouble(&self, error: &RequestError) {
@@ -207,13 +219,9 @@ impl Watch {
 
     async fn cycle(&mut self) -> Result<End, RequestError> {
         if self.resume.is_none() {
-            match self.list().await {
-                Err(error) if error.code() == Some(404) => return Ok(End::NotServed),
-                listed => listed?,
-            }
+            self.list().await?;
         }
         match self.follow().await {
-            Err(error) if error.code() == Some(404) => Ok(End::NotServed),
             Err(error) if error.code() == Some(410) => Ok(End::Expired),
             end => end,
         }
@@ -226,7 +234,7 @@ impl Watch {
             super::discovery::encoded(APPLICATION_LABEL),
         );
         let connection = self.connection.clone();
-        let mut pages = Pages::of(&connection, path);
+        let mut pages = Pages::<Live>::of(&connection, path);
         let (mut listed, mut version) = (Vec::new(), String::new());
         while let Some(page) = pages.next().await? {
             listed.extend(page.items.iter().filter_map(|live| self.see(live)));
@@ -265,8 +273,7 @@ impl Watch {
         );
         let mut lines = Lines {
             body: self.connection.stream(Verb::Watch, get(&path)?).await?,
-            buffer: Vec::new(),
-            read: 0,
+            buffer: Buffer::default(),
         };
         if self
             .member
@@ -299,7 +306,7 @@ impl Watch {
                 .unwrap_or("the watch failed");
             return match code {
                 410 => Ok(Some(End::Expired)),
-                _ => Err(RequestError::Transport(message.to_owned())),
+                _ => Err(RequestError::Transport(shortened(message.to_owned()))),
             };
         }
         let version = live.metadata.version();
@@ -332,29 +339,17 @@ impl Watch {
 /// The lines of a stream.
 struct Lines {
     body: Body,
-    buffer: Vec<u8>,
-    /// How much of the buffer was looked at.
-    read: usize,
+    buffer: Buffer,
 }
 
 impl Lines {
     async fn next(&mut self, connection: &Connection) -> Result<Option<Event>, RequestError> {
         loop {
-            if let Some(end) = self.buffer[self.read..]
-                .iter()
-                .position(|byte| *byte == b'\n')
-            {
-                let end = self.read + end;
-                let event = serde_json::from_slice(&self.buffer[..end]);
-                self.buffer.drain(..=end);
-                self.read = 0;
-                return event
+            if let Some(line) = self.buffer.line() {
+                weight::check(line)?;
+                return serde_json::from_slice(line)
                     .map(Some)
                     .map_err(|error| RequestError::Unreadable(unreadable(&error)));
-            }
-            self.read = self.buffer.len();
-            if self.buffer.is_empty() && self.buffer.capacity() > 64 * 1024 {
-                self.buffer = Vec::new();
             }
             let frame = timeout(SILENCE, self.body.frame())
                 .await
@@ -365,13 +360,83 @@ impl Lines {
                 Some(Ok(frame)) => {
                     connection.answered();
                     if let Some(data) = frame.data_ref() {
-                        if self.buffer.len() + data.len() > ANSWER_LIMIT {
-                            return Err(RequestError::TooLarge(ANSWER_LIMIT));
-                        }
-                        self.buffer.extend_from_slice(data);
+                        self.buffer.take(data)?;
                     }
                 }
             }
         }
+    }
+}
+
+/// What came of a stream and was not taken yet.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// Where the next line begins: lines before it were taken, and are removed
+    /// together after the last.
+    begin: usize,
+    /// How far was looked for the end of a line.
+    read: usize,
+}
+
+impl Buffer {
+    /// The next line; none before its end came.
+    fn line(&mut self) -> Option<&[u8]> {
+        let rest = &self.bytes[self.read..];
+        let Some(length) = rest.iter().position(|byte| *byte == b'\n') else {
+            self.bytes.drain(..self.begin);
+            (self.begin, self.read) = (0, self.bytes.len());
+            if self.bytes.is_empty() && self.bytes.capacity() > 64 * 1024 {
+                self.bytes = Vec::new();
+            }
+            return None;
+        };
+        let (begin, end) = (self.begin, self.read + length);
+        (self.begin, self.read) = (end + 1, end + 1);
+        Some(&self.bytes[begin..end])
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<(), RequestError> {
+        if self.bytes.len() + data.len() > ANSWER_LIMIT {
+            return Err(RequestError::TooLarge(ANSWER_LIMIT));
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_taken_apart_wherever_they_were_cut() {
+        let mut buffer = Buffer::default();
+        let mut lines = Vec::new();
+        for part in ["a\nbc", "", "d", "e\n\nf\n", "g"] {
+            buffer.take(part.as_bytes()).unwrap();
+            while let Some(line) = buffer.line() {
+                lines.push(String::from_utf8_lossy(line).into_owned());
+            }
+        }
+        assert_eq!(lines, ["a", "bcde", "", "f"]);
+        assert_eq!(buffer.bytes, b"g");
+    }
+
+    /// Were the rest moved for each of them, this would take minutes.
+    #[test]
+    fn any_number_of_lines_is_taken_in_no_time() {
+        let mut buffer = Buffer::default();
+        let data = b"{}\n".repeat(ANSWER_LIMIT / 3);
+        buffer.take(&data).unwrap();
+        let mut lines = 0;
+        while buffer.line().is_some() {
+            lines += 1;
+        }
+        assert_eq!(lines, ANSWER_LIMIT / 3);
+        assert!(matches!(
+            buffer.take(&data).and_then(|()| buffer.take(&data)),
+            Err(RequestError::TooLarge(_))
+        ));
     }
 }

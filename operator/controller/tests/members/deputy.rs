@@ -29,8 +29,9 @@ async fn refused(fleet: &Fleet, declared: &Declared) -> MemberError {
     fleet.watch(declared);
     fleet.members.declare(std::sync::Arc::new(declared.clone()));
     fleet
-        .until("every kind is known", || {
-            fleet.observe(declared, 1).observed
+        .until("every kind is known, or why it is not", || {
+            let copy = fleet.observe(declared, 1);
+            copy.observed || copy.refused.is_some()
         })
         .await;
     fleet.apply_once(declared, 1).await.unwrap_err()
@@ -77,7 +78,9 @@ async fn nothing_of_cluster_scope_and_no_subresource_even_for_an_administrator()
         // And one that nobody serves.
         ("example.org/v1", "Torch"),
     ] {
-        let declared = application("deputy", "escape", &[object(api_version, kind, "escape")]);
+        // Each an application of its own: a refusal is remembered.
+        let name = format!("escape-{}", kind.to_lowercase());
+        let declared = application("deputy", &name, &[object(api_version, kind, "escape")]);
         let error = refused(&fleet, &declared).await;
         assert!(
             matches!(error, MemberError::NotServed { .. }) && error.is_refusal(),
@@ -185,8 +188,7 @@ async fn what_flambeau_itself_keeps_there_is_not_an_owners() {
         ),
     ] {
         let declared = application("games", "thief", &[object]);
-        fleet.declare(&declared);
-        let error = fleet.apply(&declared, 1).await.unwrap_err();
+        let error = refused(&fleet, &declared).await;
         assert!(error.to_string().contains(why), "{error}");
     }
 }

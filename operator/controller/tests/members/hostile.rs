@@ -3,6 +3,7 @@
 use crate::support::Fleet;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use flambeau_operator::members::{MemberSettings, Verb};
+use flambeau_planner::model::Reach;
 use flambeau_testbed::pki::Authority;
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
@@ -12,7 +13,6 @@ use serde_json::json;
 use std::{
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -26,23 +26,46 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
-type Stream = StreamOwned<ServerConnection, TcpStream>;
+pub type Stream = StreamOwned<ServerConnection, TcpStream>;
+
+/// Who signs certificates of hostile servers.
+pub struct Signer {
+    authority: Authority,
+    folder: TempDir,
+}
+
+impl Signer {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            authority: Authority::create("hostile", folder.path()).unwrap(),
+            folder,
+        }
+    }
+}
 
 /// Answers every request over TLS, by path.
-struct Hostile {
+pub struct Hostile {
     port: u16,
     asked: Arc<AtomicUsize>,
-    folder: TempDir,
+    certificate: Vec<u8>,
 }
 
 impl Hostile {
     /// The thread ends with the process.
-    fn start(
+    pub fn start(
         answer: impl Fn(&str, &mut Stream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::create("hostile", folder.path()).unwrap();
-        let identity = authority
+        Self::signed(&Signer::new(), answer)
+    }
+
+    /// The same, with a certificate of a signer.
+    fn signed(
+        signer: &Signer,
+        answer: impl Fn(&str, &mut Stream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let identity = signer
+            .authority
             .server("hostile", &["localhost"], &[Ipv4Addr::LOCALHOST.into()])
             .unwrap();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -83,23 +106,22 @@ impl Hostile {
         Self {
             port,
             asked,
-            folder,
+            certificate: std::fs::read(signer.folder.path().join("ca.crt")).unwrap(),
         }
     }
 
-    fn kubeconfig(&self) -> Vec<u8> {
-        let authority = std::fs::read(Path::new(self.folder.path()).join("ca.crt")).unwrap();
+    pub fn kubeconfig(&self) -> Vec<u8> {
         let server = format!("https://127.0.0.1:{}", self.port);
         let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
             "clusters": [{"name": "c", "cluster": {"server": server,
-                "certificate-authority-data": STANDARD.encode(authority)}}],
+                "certificate-authority-data": STANDARD.encode(&self.certificate)}}],
             "users": [{"name": "u", "user": {"token": "sesame"}}]});
         kubeconfig.to_string().into_bytes()
     }
 }
 
-fn say(stream: &mut Stream, status: &str, body: &str) -> std::io::Result<()> {
+pub fn say(stream: &mut Stream, status: &str, body: &str) -> std::io::Result<()> {
     write!(
         stream,
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -162,9 +184,11 @@ async fn an_answer_without_end_fills_no_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirection_is_not_followed() {
-    let elsewhere = Hostile::start(|_, stream| say(stream, "200 OK", "ok"));
+    // Whoever follows is served: by somebody whom the kubeconfig vouches for.
+    let signer = Signer::new();
+    let elsewhere = Hostile::signed(&signer, |_, stream| say(stream, "200 OK", "ok"));
     let target = format!("https://127.0.0.1:{}/", elsewhere.port);
-    let hostile = Hostile::start(move |path, stream| {
+    let hostile = Hostile::signed(&signer, move |path, stream| {
         write!(
             stream,
             "HTTP/1.1 307 Temporary Redirect\r\nlocation: {target}{}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
@@ -174,11 +198,14 @@ async fn a_redirection_is_not_followed() {
     });
     let fleet = Fleet::with(MemberSettings::default());
     fleet.configure(Ok(&hostile.kubeconfig()));
-    let begun = Instant::now();
-    while hostile.asked.load(Ordering::SeqCst) < 3 {
-        assert!(begun.elapsed() < PATIENCE, "it is not asked");
-        tokio::time::sleep(PAUSE).await;
-    }
+    fleet
+        .until("told", || {
+            let reach = fleet.members.reach("member");
+            assert_ne!(reach, Reach::Reachable, "it is no API server");
+            matches!(reach, Reach::Misconfigured { message } if message.contains("307"))
+        })
+        .await;
+    assert!(hostile.asked.load(Ordering::SeqCst) > 0);
     assert!(
         fleet.members.kinds("member").is_none(),
         "nothing is known of it"

@@ -25,6 +25,8 @@ use tokio::time::{Instant, sleep};
 /// let go of what the policy protected.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(250);
+/// The most objects of others that are named.
+const NAMED: usize = 5;
 /// The ConfigMaps in which namespaces remember epochs.
 const EPOCHS: &str = "flambeau-epochs";
 
@@ -235,8 +237,11 @@ async fn remove_secret(
 /// of what stays.
 async fn clean(member: &Side, membership: &Membership, log: &mut Log) -> anyhow::Result<Vec<Line>> {
     let others = others(member, membership).await?;
+    // In a dry run they stay; they do not count as something of somebody else's.
+    let mut ours = Vec::new();
     for object in belongings(member, membership).await? {
         member.delete(&object, log).await?;
+        ours.push(title(&object));
     }
     if !others.is_empty() {
         let others = others.join(", ");
@@ -252,17 +257,48 @@ async fn clean(member: &Side, membership: &Membership, log: &mut Log) -> anyhow:
     }
     for epochs in epochs(member).await? {
         forget(member, &epochs, log).await?;
+        ours.push(title(&epochs));
     }
+    leave_namespace(member, membership, &ours, log).await
+}
+
+/// Deletes the namespace that `join` made, unless somebody else uses it by now;
+/// returns what is to be said of one that stays.
+async fn leave_namespace(
+    member: &Side,
+    membership: &Membership,
+    ours: &[String],
+    log: &mut Log,
+) -> anyhow::Result<Vec<Line>> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": membership.namespace}});
-    if let Some(live) = member.get(&namespace).await? {
-        let labels = live.metadata.labels.unwrap_or_default();
-        if labels.get(rights::MANAGED_BY_LABEL).map(String::as_str) == Some(rights::MANAGED_BY) {
-            member.delete(&namespace, log).await?;
-        } else {
-            log.note(Place::Member, &title(&namespace), Done::Left);
-        }
+    let Some(live) = member.get(&namespace).await? else {
+        return Ok(Vec::new());
+    };
+    let labels = live.metadata.labels.unwrap_or_default();
+    if labels.get(rights::MANAGED_BY_LABEL).map(String::as_str) != Some(rights::MANAGED_BY) {
+        log.note(Place::Member, &title(&namespace), Done::Left);
+        return Ok(Vec::new());
     }
-    Ok(Vec::new())
+    let mut foreign = member.inhabitants(&membership.namespace).await?;
+    foreign.retain(|object| !ours.contains(object));
+    if foreign.is_empty() {
+        member.delete(&namespace, log).await?;
+        return Ok(Vec::new());
+    }
+    log.note(Place::Member, &title(&namespace), Done::Left);
+    let more = match foreign.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    foreign.truncate(NAMED);
+    Ok(vec![
+        format!(
+            "namespace {} stays on the member, because join did not make what is in it: {}{more}",
+            membership.namespace,
+            foreign.join(", ")
+        )
+        .into(),
+    ])
 }
 
 /// What namespaces remember of epochs.

@@ -16,11 +16,12 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use credentials::{Accepted, Administrator};
-use flambeau_crds::{MemberCluster, cluster::MemberAccess};
+use flambeau_crds::{GamesApplication, MemberCluster, cluster::MemberAccess};
 use flambeau_operator::members::rights::{
     DEFAULT_KINDS, HUB_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, MEMBER_LABEL, Membership,
 };
 use flambeau_planner::Reason;
+use kube::{ResourceExt, discovery::Discovery};
 use serde_json::{Value, json};
 use side::{Log, Place, Side, title};
 use std::{collections::BTreeSet, fmt::Write, process::ExitCode};
@@ -54,6 +55,7 @@ pub async fn join(fleet: &Hub, options: Join) -> anyhow::Result<ExitCode> {
     let member = Side::member(administrator.config.clone())?;
     nobody_elses(&member, &membership).await?;
     nobody_left_out(fleet, &membership).await?;
+    no_kind_left_out(fleet, &member, &membership).await?;
     let mut log = Log::new(false);
     let mut done = async || {
         for manifest in membership.manifests() {
@@ -245,6 +247,77 @@ async fn nobody_left_out(hub: &Hub, membership: &Membership) -> anyhow::Result<(
         remedy: "To keep them there: name their namespaces with --namespace too; else move them first: kubectl flambeau relocate".to_owned(),
     }
     .into())
+}
+
+/// The same for the kinds that copies consist of.
+async fn no_kind_left_out(hub: &Hub, member: &Side, membership: &Membership) -> anyhow::Result<()> {
+    let there = leave::copies(hub, &membership.name, |_| true).await?;
+    if there.is_empty() {
+        return Ok(());
+    }
+    let served = Discovery::new(member.client.clone()).run_aggregated().await;
+    let served = served.context("the member does not say which kinds it serves")?;
+    let applications: Vec<GamesApplication> = hub.list().await?;
+    let (mut left, mut whose) = (BTreeSet::new(), BTreeSet::new());
+    for application in &applications {
+        let name = format!(
+            "{}/{}",
+            application.namespace().unwrap_or_default(),
+            application.name_any()
+        );
+        if !there.iter().any(|key| key.to_string() == name) {
+            continue;
+        }
+        let resources = kinds(application)
+            .into_iter()
+            .filter_map(|(api_version, kind)| resource(&served, api_version, kind))
+            .filter(|resource| !membership.kinds.contains(resource));
+        for resource in resources {
+            left.insert(resource);
+            whose.insert(name.clone());
+        }
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let listed = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+    Err(Failure::Refused {
+        reason: Reason::InUse,
+        message: format!(
+            "{} has copies of {}, and {} would be left there unseen",
+            membership.name,
+            listed(whose),
+            listed(left)
+        ),
+        remedy: "To keep them there: name these too, each with --kind; else move them first: kubectl flambeau relocate".to_owned(),
+    }
+    .into())
+}
+
+/// Kinds that an application has or had, with their versions.
+fn kinds(application: &GamesApplication) -> BTreeSet<(&str, &str)> {
+    let declared = application.spec.resources.iter().filter_map(|manifest| {
+        let text = |field: &str| manifest.get(field).and_then(Value::as_str);
+        Some((text("apiVersion")?, text("kind")?))
+    });
+    let written = application.status.iter().flat_map(|status| &status.kinds);
+    let written = written.map(|kind| (kind.api_version.as_str(), kind.kind.as_str()));
+    declared.chain(written).collect()
+}
+
+/// A kind as kubectl names it, in whatever version the member serves it: in the
+/// plural and with its group.
+fn resource(served: &Discovery, api_version: &str, kind: &str) -> Option<String> {
+    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    let mut groups = served.groups().filter(|found| found.name() == group);
+    let resources = groups.next()?.recommended_resources();
+    let (found, _) = resources
+        .into_iter()
+        .find(|(found, _)| found.kind == kind)?;
+    Some(match group {
+        "" => found.plural,
+        group => format!("{}.{group}", found.plural),
+    })
 }
 
 /// Everything on a member that belongs to a membership, but for the policy of

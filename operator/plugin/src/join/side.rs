@@ -7,16 +7,28 @@ use crate::{
     text::{Line, Table, Tone},
 };
 use anyhow::{Context, anyhow};
+use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
     Api, Client, Config,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions},
     core::{ApiResource, GroupVersionKind},
+    discovery::{Discovery, Scope, verbs},
 };
 use serde_json::Value;
 use std::{fmt, time::Duration};
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Kinds that are listed at the same time.
+const CONCURRENT: usize = 8;
+/// The most objects of one kind that are asked for where any but a few matter.
+const FEW: u32 = 20;
+/// What Kubernetes itself puts into every namespace.
+const IN_EVERY_NAMESPACE: [(&str, &str); 2] = [
+    ("ServiceAccount", "default"),
+    ("ConfigMap", "kube-root-ca.crt"),
+];
 
 /// Which API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +187,47 @@ impl Side {
             serde_json::to_value(object)
         });
         Ok(objects.collect::<Result<_, _>>()?)
+    }
+
+    /// What is in a namespace, of every kind that the API server knows, but for
+    /// events and what is in every namespace; of a kind of which there is
+    /// much, some. A kind that cannot be listed counts as something.
+    ///
+    /// # Errors
+    /// When the API server does not say which kinds there are.
+    pub async fn inhabitants(&self, namespace: &str) -> anyhow::Result<Vec<String>> {
+        let kinds = Discovery::new(self.client.clone()).run_aggregated();
+        let kinds = self.ask("get", "its kinds", kinds).await?;
+        let kinds = kinds
+            .groups()
+            .flat_map(|group| group.recommended_resources())
+            .filter(|(kind, can)| {
+                can.scope == Scope::Namespaced
+                    && can.supports_operation(verbs::LIST)
+                    && kind.kind != "Event"
+            });
+        let listed = kinds.map(|(kind, _)| async move {
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), namespace, &kind);
+            let some = ListParams::default().limit(FEW);
+            let what = format!("{} in namespace {namespace}", kind.kind);
+            let names: Vec<String> = match self.ask("list", &what, api.list_metadata(&some)).await {
+                Ok(list) => {
+                    let names = list.items.into_iter().filter_map(|one| one.metadata.name);
+                    names
+                        .filter(|name| !IN_EVERY_NAMESPACE.contains(&(&kind.kind, name)))
+                        .map(|name| format!("{} {namespace}/{name}", kind.kind))
+                        .collect()
+                }
+                Err(_) => vec![format!("{what}, which cannot be listed")],
+            };
+            anyhow::Ok(names)
+        });
+        let listed: Vec<Vec<String>> = stream::iter(listed)
+            .buffered(CONCURRENT)
+            .try_collect()
+            .await?;
+        Ok(listed.concat())
     }
 
     /// Deletes an object as it was read; one that is gone is no error.

@@ -44,6 +44,11 @@ pub fn trials(hub: &Arc<SharedHub>) -> Vec<Trial> {
             "joined::left_by_one_hub_of_two",
             left_by_one_hub_of_two,
         ),
+        trial(
+            hub,
+            "joined::left_where_somebody_else_lives_too",
+            left_where_somebody_else_lives_too,
+        ),
         trial(hub, "joined::left_while_gone", left_while_gone),
     ]
 }
@@ -376,6 +381,11 @@ fn left_with_applications(hub: &Hub) -> Result<()> {
     // Nor does it lose the namespace that they are in.
     let elsewhere = hub.expect_anywhere(2, &joining("--namespace staff")?)?;
     ensure!(elsewhere.err.contains("games/tickets"), "{}", elsewhere.err);
+    // Nor a kind that they consist of: what nobody may see runs on for ever.
+    let fewer = hub.expect_anywhere(2, &joining("--namespace games --kind configmaps")?)?;
+    for told in ["games/tickets", "deployments.apps", "--kind"] {
+        ensure!(fewer.err.contains(told), "{}", fewer.err);
+    }
     hub.expect_anywhere(0, &joining("--namespace games --namespace staff")?)?;
     for line in [
         at("unjoin france")?,
@@ -454,6 +464,48 @@ fn left_by_one_hub_of_two(hub: &Hub) -> Result<()> {
     let user = "system:serviceaccount:flambeau-system:second";
     ensure!(!may(user, "list services -n games")?);
     Ok(())
+}
+
+fn left_where_somebody_else_lives_too(hub: &Hub) -> Result<()> {
+    clean(hub)?;
+    hub.expect_anywhere(0, &joining("--namespace games")?)?;
+    let member = member()?;
+    // As a Flambeau of its own would have, that came later.
+    let own = ["secret", "member-of-its-own", "-n", "flambeau-system"];
+    let create = ["create", "secret", "generic"];
+    member.kubectl(&[&create[..], &own[1..], &["--from-literal=kubeconfig=its"]].concat())?;
+    for options in [" --dry-run", ""] {
+        let answer = hub.expect_anywhere(0, &format!("{}{options}", at("unjoin france")?))?;
+        ensure!(
+            answer
+                .out
+                .contains("what is in it: Secret flambeau-system/member-of-its-own\n"),
+            "{}",
+            answer.out
+        );
+        let left = if options.is_empty() {
+            "left"
+        } else {
+            "would be left"
+        };
+        ensure!(rows(&answer.out, left) == 1, "{}", answer.out);
+    }
+    member.kubectl(&[&["get"], &own[..]].concat())?;
+    let accounts = [
+        "get",
+        "serviceaccounts",
+        "-n",
+        "flambeau-system",
+        "-o",
+        "name",
+    ];
+    let left = member.kubectl(&accounts)?;
+    ensure!(!left.contains("flambeau"), "{left}");
+    // Nothing is forgotten: the same command takes the rest when it is empty.
+    member.kubectl(&[&["delete"], &own[..]].concat())?;
+    let again = hub.expect_anywhere(0, &at("unjoin france")?)?;
+    ensure!(rows(&again.out, "deleted") == 1, "{}", again.out);
+    settled("flambeau-system")
 }
 
 fn left_while_gone(hub: &Hub) -> Result<()> {

@@ -25,7 +25,7 @@ use flambeau_planner::model::{ApplicationKey, Name};
 use http::Method;
 use jiff::Timestamp;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -142,25 +142,33 @@ impl Epochs {
     /// Reads the entries of all namespaces.
     pub async fn list(&self, connection: &Connection) -> Result<(), RequestError> {
         let path = format!("/api/v1/configmaps?fieldSelector=metadata.name%3D{EPOCHS}");
-        let mut pages = Pages::of(connection, path);
-        let (mut here, mut version) = (Vec::new(), 0);
+        let mut pages = Pages::<Live>::of(connection, path);
+        let (mut here, mut version) = (HashSet::new(), 0);
         while let Some(page) = pages.next().await? {
             let mut namespaces = self.lock();
             for live in &page.items {
                 let namespace: Name = live.metadata.namespace.as_str().into();
                 namespaces.entry(namespace.clone()).or_default().take(live);
-                here.push(namespace);
+                here.insert(namespace);
             }
             version = page.metadata.resource_version.parse().unwrap_or(0);
         }
-        for (name, namespace) in self.lock().iter_mut() {
-            // With its namespace went what it remembered.
-            if namespace.version <= version && !here.contains(name) {
-                namespace.version = 0;
-                namespace.known.clear();
-            }
-        }
+        self.keep(&here, version);
         Ok(())
+    }
+
+    /// Forgets the namespaces that have no entries in a list made at a
+    /// resource version: with a namespace went what it remembered.
+    fn keep(&self, here: &HashSet<Name>, version: u64) {
+        self.lock().retain(|name, namespace| {
+            if namespace.version > version || here.contains(name) {
+                return true;
+            }
+            namespace.version = 0;
+            namespace.known.clear();
+            // Somebody is about to write there.
+            !namespace.wanted.is_empty() || Arc::strong_count(&namespace.turn) > 1
+        });
     }
 
     /// Makes sure that an application's entry is at least at a token.
@@ -419,6 +427,30 @@ mod tests {
         for (token, entry) in ascending.iter().zip(&entries) {
             assert_eq!(entry.parse(), Ok(*token));
         }
+    }
+
+    #[test]
+    fn namespaces_without_entries_are_forgotten_unless_somebody_writes_there() {
+        let epochs = Epochs::default();
+        for (name, version) in [("here", 3), ("gone", 4), ("busy", 5), ("newer", 9)] {
+            let mut namespaces = epochs.lock();
+            let namespace = namespaces.entry(name.into()).or_default();
+            namespace.version = version;
+            namespace.known.insert("shop".into(), token(100, 2));
+        }
+        let turn = epochs.lock()["busy"].turn.clone();
+        epochs.keep(&HashSet::from(["here".into()]), 7);
+        let known = |name: &str| {
+            let namespaces = epochs.lock();
+            namespaces.get(name).map(|namespace| namespace.known.len())
+        };
+        assert_eq!(
+            ["here", "gone", "busy", "newer"].map(known),
+            [Some(1), None, Some(0), Some(1)]
+        );
+        drop(turn);
+        epochs.keep(&HashSet::new(), 9);
+        assert!(epochs.lock().is_empty());
     }
 
     #[test]

@@ -1,0 +1,60 @@
+//! What JSON takes in memory once it is read: up to a hundred times its bytes,
+//! so that a limit of bytes alone does not hold a member off.
+
+use super::connection::RequestError;
+
+/// The most that one answer, or one line of a watch, may take. Pages that
+/// would take more are asked for in smaller ones, and one object of 1.5 MiB
+/// takes less however it is made.
+const LIMIT: usize = 64 * 1024 * 1024;
+/// A node of the tree that holds an object's fields, be it only one.
+const OBJECT: usize = 640;
+/// A value in a list or an object, with the name of its field.
+const VALUE: usize = 96;
+
+/// Refuses what would take too much, by the signs between its values; those
+/// within texts count as well.
+///
+/// # Errors
+/// When it would.
+pub(super) fn check(json: &[u8]) -> Result<(), RequestError> {
+    let weight: usize = json
+        .iter()
+        .map(|byte| match byte {
+            b'{' => OBJECT,
+            b'[' | b',' => VALUE,
+            _ => 0,
+        })
+        .sum();
+    if weight > LIMIT {
+        return Err(RequestError::TooLarge(LIMIT));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn few_bytes_that_would_take_much_are_refused_and_objects_are_not() {
+        for piece in ["[],", "0,", "{},", r#"{"":0},"#, r#""a":"b","#] {
+            let answer = format!("[{}0]", piece.repeat((15 << 20) / piece.len()));
+            assert!(check(answer.as_bytes()).is_err(), "{piece}");
+        }
+        // Far more than a page of what is usual.
+        let pod = json!({"metadata": {"name": "shop-0", "labels": {"app": "shop", "tier": "front"}},
+            "spec": {"containers": [{"name": "shop", "image": "shop:1", "ports": [{"containerPort": 8080}]}]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let items = vec![pod; 5_000];
+        check(json!({"items": items}).to_string().as_bytes()).unwrap();
+        // The largest object that is stored, of hardly anything but structure.
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}}).to_string();
+        let largest = format!(
+            "[{}0]",
+            format!("{schema},").repeat((3 << 19) / schema.len())
+        );
+        check(largest.as_bytes()).unwrap();
+    }
+}
