@@ -1,6 +1,6 @@
-//! How a watch on the hub that failed is tried again.
+//! How long a watch on the hub is held, and how one that failed is tried again.
 
-use kube::runtime::utils::Backoff;
+use kube::runtime::{utils::Backoff, watcher};
 use std::time::Duration;
 
 /// The first attempt after a failure.
@@ -10,6 +10,16 @@ const FIRST: Duration = Duration::from_millis(250);
 /// one hub, so that being kind to a struggling API server costs little; and a
 /// hub that was away for minutes is to be followed again within seconds.
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// How long one watch request lasts, in seconds: kube's 290 would be the time
+/// for which an API server that freezes behind a balancer is believed that
+/// nothing changes.
+const WATCH_SECONDS: u32 = 60;
+
+/// How a kind on the hub is watched.
+pub fn watched() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
 
 /// Soon, then more seldom, up to a limit of seconds; soon again after success.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ mod run;
 
 use check::Check;
 use clap::{Parser, Subcommand};
-use flambeau_operator::offline;
+use flambeau_operator::{crash, offline};
 use run::Run;
 use std::process::ExitCode;
 
@@ -43,6 +43,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    crash::keep_discreet();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -108,7 +108,7 @@ impl Drop for Open {
 
 /// The verb as Kubernetes has it
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/authorization/#determine-the-request-verb>).
-fn verb<B>(request: &Request<B>) -> Verb {
+pub(crate) fn verb<B>(request: &Request<B>) -> Verb {
     let query = request.uri().query().unwrap_or_default();
     let has = |wanted: &str| query.split('&').any(|pair| pair == wanted);
     match *request.method() {

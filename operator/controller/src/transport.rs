@@ -9,6 +9,7 @@
 use crate::{
     leader::{Leadership, NotLeader},
     requests::{Counted, HubRequests},
+    time_limit::TimeLimited,
 };
 use http::{Request, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -38,6 +39,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
+/// How long the hub may say nothing to a request.
+const HUB_LIMIT: Duration = Duration::from_secs(15);
 
 /// Makes a client; without a request. It tries nothing again by itself: those
 /// who ask it know when that is worth while.
@@ -45,10 +48,11 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// # Errors
 /// When the certificates or credentials cannot be used.
 pub fn client(config: &Config, leadership: &Leadership) -> Result<Client, Error> {
-    make(config, leadership, None)
+    make(config, leadership, None, None)
 }
 
-/// Makes a client as [`client`] does, whose requests are counted.
+/// Makes a client of the hub: as [`client`] does, but its requests are counted,
+/// and none waits for ever.
 ///
 /// # Errors
 /// When the certificates or credentials cannot be used.
@@ -57,13 +61,14 @@ pub fn counted_client(
     leadership: &Leadership,
     requests: &HubRequests,
 ) -> Result<Client, Error> {
-    make(config, leadership, Some(requests.clone()))
+    make(config, leadership, Some(requests.clone()), Some(HUB_LIMIT))
 }
 
 fn make(
     config: &Config,
     leadership: &Leadership,
     requests: Option<HubRequests>,
+    limit: Option<Duration>,
 ) -> Result<Client, Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -88,6 +93,7 @@ fn make(
         Ok::<_, NotLeader>(request)
     });
     let http = Counted::new(http.map_err(BoxError::from), requests);
+    let http = TimeLimited::new(http, limit);
     let builder = ClientBuilder::new(http, &*config.default_namespace)
         .with_layer(&gate)
         .with_layer(&config.extra_headers_layer()?);
@@ -186,6 +192,7 @@ mod tests {
     use super::*;
     use crate::{leader::Leadership, members::Verb};
     use http::Method;
+    use http_body_util::BodyExt;
     use std::sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -271,5 +278,74 @@ mod tests {
         let answer = tokio::time::timeout(patience, send(&client, Method::PATCH)).await;
         assert!(answer.is_err(), "{answer:?}");
         assert_eq!(requests.answered(Verb::Patch, 0), 1);
+    }
+
+    /// A server that takes requests and answers them with this, then nothing
+    /// for a while, then two more bytes.
+    async fn stalls(beginning: &'static str) -> Config {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut buffer = [0; 4096];
+                    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                        stream.write_all(beginning.as_bytes()).await.unwrap();
+                        tokio::time::sleep(LIMIT * 3).await;
+                        // Whoever asked may have gone.
+                        let _ = stream.write_all(b"{}").await;
+                    }
+                });
+            }
+        });
+        Config::new(url.parse().unwrap())
+    }
+
+    const LIMIT: Duration = Duration::from_millis(200);
+    const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n[]";
+
+    /// The answer to a request, unless it takes far longer than it may.
+    async fn whole(config: &Config, method: Method, uri: &str) -> Result<String, String> {
+        let client = make(config, &Leadership::always(), None, Some(LIMIT)).unwrap();
+        let request = Request::builder().method(method).uri(uri);
+        let asked = async {
+            let answer = client.send(request.body(Body::empty()).unwrap()).await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            let text = answer.into_body().collect().await;
+            let text = text.map_err(|error| error.to_string())?.to_bytes();
+            Ok(String::from_utf8(text.to_vec()).unwrap())
+        };
+        let patience = Duration::from_secs(20);
+        tokio::time::timeout(patience, asked).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_takes_a_request_and_says_nothing_is_given_up() {
+        let mute = stalls("").await;
+        for (method, uri) in [
+            (Method::POST, "/apis/flambeau.dev/v1alpha1/migrations"),
+            (Method::PATCH, "/apis/flambeau.dev/v1alpha1/migrations/one"),
+            (Method::GET, "/apis/flambeau.dev/v1alpha1/migrations"),
+            (
+                Method::GET,
+                "/apis/flambeau.dev/v1alpha1/migrations?watch=true",
+            ),
+        ] {
+            let told = whole(&mute, method, uri).await.unwrap_err();
+            assert!(
+                told.contains("did not answer within 0.2 s"),
+                "{uri}: {told}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_stops_is_given_up_and_a_watch_may_be_quiet() {
+        let half = stalls(HALF).await;
+        whole(&half, Method::GET, "/api/v1/secrets")
+            .await
+            .unwrap_err();
+        let watch = whole(&half, Method::GET, "/api/v1/secrets?watch=true").await;
+        assert_eq!(watch.as_deref(), Ok("[]{}"));
     }
 }

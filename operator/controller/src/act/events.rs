@@ -239,6 +239,19 @@ pub fn tell_left_behind(key: &ApplicationKey, uid: &str, cluster: &Name) -> Happ
     }
 }
 
+/// What is worth telling of an application whose object leaves no room for
+/// what is to be stored with it.
+pub fn tell_too_large(key: &ApplicationKey, uid: &str) -> Happening {
+    Happening {
+        about: about("GamesApplication", key, uid),
+        warning: true,
+        reason: "ObjectTooLarge".to_owned(),
+        note: "the hub has no room for status and finalizer beside spec.resources, so nothing is \
+               begun or goes on: split the application, or take large data out of its resources"
+            .to_owned(),
+    }
+}
+
 /// What is worth telling of a cluster: that it is lost or silent, and that it
 /// answers again.
 pub fn tell_cluster(

@@ -8,7 +8,7 @@ mod writes;
 
 pub use events::{
     Happening, tell_application, tell_begin, tell_cluster, tell_evacuation, tell_left_behind,
-    tell_migration, tell_recovery,
+    tell_migration, tell_recovery, tell_too_large,
 };
 pub use reports::Reports;
 pub use work::{Endpoints, Finalizer, Work};
@@ -370,9 +370,17 @@ impl<E: Edge> Actor<E> {
             self.finalize(&hub.applications, &key, &meta, finalizer),
             create
         );
-        stored?;
-        finalized?;
-        created?;
+        let done = stored
+            .map_err(ActError::from)
+            .and(finalized)
+            .and(created.map_err(ActError::from));
+        // Nothing can be written into the object itself.
+        if let Err(ActError::Hub(error)) = &done
+            && writes::too_large(error)
+        {
+            self.events.tell(vec![tell_too_large(&key, &meta.uid)]);
+        }
+        done?;
         self.events.tell(happenings);
         Ok(())
     }

@@ -20,6 +20,14 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
+/// Whether the hub has no room for an object: the API server says so of a
+/// request (413), etcd of what it makes the API server store
+/// (`ErrRequestTooLarge` in etcd's `api/v3/v3rpc/rpctypes/error.go`).
+pub(super) fn too_large(error: &Error) -> bool {
+    matches!(error, Error::Api(status)
+        if status.code == 413 || status.message.contains("request is too large"))
+}
+
 /// What was written to the hub.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Label {

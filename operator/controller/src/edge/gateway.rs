@@ -465,7 +465,7 @@ async fn follow<K>(
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let config = watcher::Config::default().labels(&selector);
+    let config = again::watched().labels(&selector);
     let mut events = pin!(watcher(api, config).backoff(again::soon()));
     while let Some(event) = events.next().await {
         let changed = match event {

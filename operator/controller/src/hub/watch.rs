@@ -31,7 +31,7 @@ pub async fn watch<E: Entry>(
 ) {
     let kind = E::Object::kind(&());
     let api: Api<DeserializeGuard<E::Object>> = Api::all(client);
-    let pages = watcher::Config::default().page_size(PAGE);
+    let pages = again::watched().page_size(PAGE);
     let stream = watcher(api, pages).backoff(again::soon());
     pin_mut!(stream);
     let mut seen = BTreeSet::new();

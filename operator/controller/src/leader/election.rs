@@ -73,8 +73,8 @@ enum Failure {
     Silent(Duration),
     #[error("the Lease is {0}")]
     Taken(String),
-    /// It was deleted, and who made it anew is seen at the next attempt.
-    #[error("the Lease was deleted and made by another process")]
+    /// Who made it anew is seen at the next attempt.
+    #[error("the Lease was deleted, made by somebody, and deleted again")]
     Overtaken,
 }
 
@@ -283,18 +283,31 @@ impl Election {
     /// One renewal, whatever happened to the Lease as long as it is ours.
     async fn renew(&self, term: &mut Term) -> Result<(), Failure> {
         term.fill(&self.settings);
-        match self.replace(term).await {
-            Err(Failure::Hub(Error::Api(status))) if matches!(status.code, 404 | 409) => {}
-            answer => return answer,
+        // One without a version was to be made anew: whether that happened is
+        // to be looked at, the API server would refuse it as invalid.
+        if term.lease.metadata.resource_version.is_some() {
+            match self.replace(term).await {
+                Err(Failure::Hub(Error::Api(status))) if matches!(status.code, 404 | 409) => {}
+                answer => return answer,
+            }
         }
         if let Some(lease) = self.ours(term).await? {
-            term.lease = lease;
-            term.fill(&self.settings);
-            return self.replace(term).await;
+            return self.renew_stored(term, lease).await;
         }
         term.unstored(&self.settings);
-        *term = self.create(term.clone()).await?.ok_or(Failure::Overtaken)?;
-        Ok(())
+        if let Some(made) = self.create(term.clone()).await? {
+            *term = made;
+            return Ok(());
+        }
+        // Somebody made it first. If that is another process it leads by now.
+        let lease = self.ours(term).await?.ok_or(Failure::Overtaken)?;
+        self.renew_stored(term, lease).await
+    }
+
+    async fn renew_stored(&self, term: &mut Term, lease: Lease) -> Result<(), Failure> {
+        term.lease = lease;
+        term.fill(&self.settings);
+        self.replace(term).await
     }
 
     /// The stored Lease, which somebody may have put a label on, or which an
@@ -394,7 +407,7 @@ async fn asked(stop: &mut watch::Receiver<bool>) {
 /// Only a hint to look: without the right to watch Leases, or with a watch
 /// that hangs, all goes on by the clock.
 fn changes(api: &Api<Lease>, name: &str) -> impl Stream<Item = Option<Lease>> + use<> {
-    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let only = again::watched().fields(&format!("metadata.name={name}"));
     watcher(api.clone(), only)
         .backoff(again::soon())
         .filter_map(async |event| match event {

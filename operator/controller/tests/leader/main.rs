@@ -10,4 +10,5 @@
 mod candidate;
 mod election;
 mod operators;
+mod overtaken;
 mod plane;
