@@ -13,7 +13,7 @@ use crate::node::CNI_PLUGINS;
 use crate::paths;
 
 /// Programs of the system, each with Debian's package that carries it.
-const PROGRAMS: [(&str, &str); 16] = [
+const PROGRAMS: [(&str, &str); 17] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -29,6 +29,8 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("iptables", "iptables"),
     ("conntrack", "conntrack"),
     ("promtool", "prometheus"),
+    // Operators whose clock is wrong.
+    ("faketime", "faketime"),
     // For the bill of materials.
     ("jq", "jq"),
 ];

@@ -1,6 +1,6 @@
 //! A hub, two members and the operator as a process of its own.
 
-use crate::{active, link::Link};
+use crate::{active, clock::Clock, link::Link};
 use flambeau_testbed::{
     control_plane::{ControlPlane, Options},
     wait::{self, Probe},
@@ -30,26 +30,32 @@ pub struct Fleet {
     arguments: Vec<String>,
     pub port: u16,
     level: &'static str,
+    clock: Option<Clock>,
 }
 
 impl Fleet {
     /// Members `one` of provider `east` and `two` of provider `west`, both in
     /// France; the operator runs.
     pub fn start() -> Self {
-        Self::start_as(&[], "info")
+        Self::start_as(&[], "info", None)
     }
 
     /// The same, and the operator is told more.
     pub fn start_with(arguments: &[&str]) -> Self {
-        Self::start_as(arguments, "info")
+        Self::start_as(arguments, "info", None)
     }
 
     /// The same, with an operator that logs at this level.
     pub fn start_saying(level: &'static str) -> Self {
-        Self::start_as(&[], level)
+        Self::start_as(&[], level, None)
     }
 
-    fn start_as(arguments: &[&str], level: &'static str) -> Self {
+    /// The same, with an operator whose time of day can be set.
+    pub fn start_by(clock: Clock) -> Self {
+        Self::start_as(&[], "info", Some(clock))
+    }
+
+    fn start_as(arguments: &[&str], level: &'static str, clock: Option<Clock>) -> Self {
         let start = || ControlPlane::start_temporary(&Options::default()).unwrap();
         let [hub, one, two] = thread::scope(|scope| {
             let starting = [(); 3].map(|()| scope.spawn(start));
@@ -69,33 +75,33 @@ impl Fleet {
             arguments: arguments.iter().map(ToString::to_string).collect(),
             port: free_port(),
             level,
+            clock,
         };
         fleet.define();
+        let mut facts = Vec::new();
         for (cluster, provider) in [("one", "east"), ("two", "west")] {
             let member = &fleet.members[cluster];
             let direct = std::fs::read_to_string(member.kubeconfig()).unwrap();
             let link = fleet.links[cluster].address;
             let linked = direct.replace(&server(member).to_string(), &link.to_string());
             assert_ne!(linked, direct);
-            let file = fleet.folder.path().join(cluster);
-            std::fs::write(&file, linked).unwrap();
-            let from = format!("--from-file=kubeconfig={}", file.display());
-            fleet.hub(&[
-                "create",
-                "secret",
-                "generic",
-                &format!("member-{cluster}"),
-                &from,
+            facts.extend([
+                provider_facts(provider),
+                json!({
+                    "apiVersion": "v1", "kind": "Secret",
+                    "metadata": {"name": format!("member-{cluster}"), "namespace": "default"},
+                    "stringData": {"kubeconfig": linked},
+                }),
+                json!({
+                    "apiVersion": "flambeau.dev/v1alpha1", "kind": "MemberCluster", "metadata": {"name": cluster},
+                    "spec": {
+                        "provider": provider, "residency": "FR", "health": {"unreachableAfterSeconds": 2},
+                        "kubeconfigSecret": {"namespace": "default", "name": format!("member-{cluster}")},
+                    },
+                }),
             ]);
-            fleet.apply(&provider_facts(provider));
-            fleet.apply(&json!({
-                "apiVersion": "flambeau.dev/v1alpha1", "kind": "MemberCluster", "metadata": {"name": cluster},
-                "spec": {
-                    "provider": provider, "residency": "FR", "health": {"unreachableAfterSeconds": 2},
-                    "kubeconfigSecret": {"namespace": "default", "name": format!("member-{cluster}")},
-                },
-            }));
         }
+        fleet.hub.apply(&facts).unwrap();
         fleet.start_operator();
         fleet.condition("membercluster/one", "Ready", "True");
         fleet.condition("membercluster/two", "Ready", "True");
@@ -133,37 +139,45 @@ impl Fleet {
 
     /// Starts the operator and does not wait.
     pub fn launch_operator(&mut self) {
+        let mut command = self.command("only", self.port);
+        if let Some(clock) = &self.clock {
+            clock.keep(&mut command);
+        }
+        self.operator = Some(command.spawn().unwrap());
+    }
+
+    /// Starts one more operator on the same hub, which has the time of day of
+    /// the machine.
+    pub fn start_replica(&self) -> Replica {
+        let port = free_port();
+        let child = self.command("replica", port).spawn().unwrap();
+        let replica = Replica { child, port };
+        self.until("the replica is ready", |_| {
+            get_over_http(port, "/readyz").is_some_and(|(status, _)| status == 200)
+        });
+        replica
+    }
+
+    fn command(&self, identity: &str, port: u16) -> Command {
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.folder.path().join("operator.log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_flambeau-operator"))
-            .args([
-                "run",
-                "--kubeconfig",
-                &self.hub.kubeconfig().display().to_string(),
-            ])
-            .args([
-                "--listen",
-                &format!("127.0.0.1:{}", self.port),
-                "--retry-backoff-seconds",
-                "1",
-            ])
+        let kubeconfig = self.hub.kubeconfig().display().to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flambeau-operator"));
+        command
+            .args(["run", "--kubeconfig", &kubeconfig])
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--retry-backoff-seconds", "1"])
+            .args(["--leader-election-namespace", "default"])
             // A process of the same name takes over at once: the one before is dead.
-            .args([
-                "--leader-election-namespace",
-                "default",
-                "--identity",
-                "only",
-            ])
+            .args(["--identity", identity])
             .args(&self.arguments)
             .env("RUST_LOG", self.level)
             .env("RUST_BACKTRACE", "full")
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.operator = Some(child);
+            .stderr(log);
+        command
     }
 
     /// As a crash would.
@@ -180,6 +194,11 @@ impl Fleet {
         let id = nix::unistd::Pid::from_raw(i32::try_from(operator.id()).unwrap());
         nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
         operator.wait().unwrap().code()
+    }
+
+    /// Sets the operator's clock off by so much, such as `+1h`.
+    pub fn set_clock(&self, offset: &str) {
+        self.clock.as_ref().unwrap().set(offset);
     }
 
     /// Everything that the operator logged so far.
@@ -330,6 +349,27 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         self.kill_operator();
+    }
+}
+
+/// One more operator, that is killed when dropped.
+pub struct Replica {
+    child: Child,
+    port: u16,
+}
+
+impl Replica {
+    /// Whether it leads now.
+    pub fn leads(&self) -> bool {
+        let metrics = get_over_http(self.port, "/metrics");
+        metrics.is_some_and(|(_, text)| text.contains("\nflambeau_leader 1\n"))
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -8,20 +8,26 @@
 
 mod bad_input;
 mod canary;
+mod clock;
+mod disagreement;
 mod failover;
 mod fleet;
 mod joined;
+mod large;
 mod leftovers;
 mod link;
 mod metrics;
 mod moves;
 mod page;
 mod prometheus;
+mod removed;
+mod shared;
 mod traces;
 mod windows;
 
 use fleet::{Fleet, application, condition, provider_facts, refuse};
 use serde_json::{Value, json};
+use shared::shared;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One fleet at a time: three API servers are enough for two cores.
@@ -75,8 +81,7 @@ fn an_application_is_placed_once_and_a_restart_writes_nothing() {
 
 #[test]
 fn a_policy_moves_an_application_and_nothing_is_left_behind() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     fleet.place(&application("badges"));
     fleet.apply(&refuse("law", &["east"]));
     fleet.until("the Migration is done", |fleet| {
@@ -141,8 +146,7 @@ fn a_policy_moves_an_application_and_nothing_is_left_behind() {
 
 #[test]
 fn without_a_lawful_cluster_nothing_moves_until_there_is_one() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     fleet.place(&application("badges"));
     let mut unknown = provider_facts("west");
     unknown["spec"]["ownership"] = json!({"chain": "Incomplete"});

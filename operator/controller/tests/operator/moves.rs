@@ -3,6 +3,7 @@
 use crate::{
     active, alone,
     fleet::{Fleet, application, refuse},
+    shared::shared,
 };
 use serde_json::{Value, json};
 
@@ -45,8 +46,7 @@ fn soaking(fleet: &Fleet, seconds: u32) -> Value {
 
 #[test]
 fn a_person_may_move_an_application_but_not_beyond_the_law() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     fleet.place(&application("badges"));
     for (name, application, from, to, reason) in [
         ("unknown", "badges", "one", "nowhere", "ClusterUnknown"),
@@ -64,17 +64,25 @@ fn a_person_may_move_an_application_but_not_beyond_the_law() {
     assert_eq!(fleet.configmaps("two"), "");
 
     fleet.hub(&["delete", "sovereigntypolicy", "law"]);
-    // The name that the operator would choose for the first move.
-    fleet.apply(&request("badges-1", "badges", "one", "two"));
+    // The name that the operator would choose for the first move, and at once
+    // a second one.
+    let both = ["badges-1", "second"].map(|name| request(name, "badges", "one", "two"));
+    fleet.hub.apply(&both).unwrap();
+    aborted(&fleet, "second", "AnotherMove");
+    let (_, message) = fleet.condition("migration/second", "Ready", "False");
+    assert!(
+        message.contains("Migration badges-1") && message.contains("wait for its end"),
+        "{message}"
+    );
     assert_eq!(outcome(&fleet, "badges-1").0, "Completed");
+    assert_eq!(fleet.get("gapp/badges")["status"]["epoch"], 2);
     fleet.apply(&refuse("law", &["west"]));
     fleet.active_on("gapp/badges", "one");
 }
 
 #[test]
 fn a_move_deleted_by_hand_is_walked_back_first() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     soaking(&fleet, 600);
     fleet.hub(&["delete", "migration", "away", "--timeout=60s"]);
     fleet.condition("gapp/badges", "Reconciling", "False");
@@ -87,8 +95,7 @@ fn a_move_deleted_by_hand_is_walked_back_first() {
 
 #[test]
 fn an_application_deleted_in_the_middle_of_a_move_and_created_again_starts_anew() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     let slow = soaking(&fleet, 600);
     let before = fleet.get("gapp/badges");
     fleet.hub(&["delete", "gapp", "badges", "--timeout=60s"]);

@@ -3,6 +3,7 @@
 use crate::{
     active, alone,
     fleet::{Fleet, application, condition, refuse},
+    shared::shared,
 };
 use serde_json::{Value, json};
 
@@ -12,8 +13,7 @@ fn operation(kind: &str, name: &str, spec: Value) -> Value {
 
 #[test]
 fn an_evacuation_empties_a_cluster_and_keeps_it_empty() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     for name in ["badges", "gates", "volunteers"] {
         fleet.apply(&application(name));
     }
@@ -91,8 +91,7 @@ fn an_evacuation_says_at_once_that_room_is_missing() {
 
 #[test]
 fn a_freeze_holds_planned_moves_and_says_how_many() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     fleet.place(&application("badges"));
     let spec = json!({"from": "2020-01-01T00:00:00Z", "until": "2120-01-01T00:00:00Z", "reason": "ceremony"});
     fleet.apply(&operation("Freeze", "ceremony", spec));
