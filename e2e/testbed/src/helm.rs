@@ -1,9 +1,11 @@
 //! Helm, and the chart that installs Flambeau.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command;
@@ -20,6 +22,80 @@ pub const NAMESPACE: &str = "flambeau-system";
 #[must_use]
 pub fn chart() -> PathBuf {
     paths::repository().join("charts/flambeau")
+}
+
+/// The chart of this repository as another version might have it; packaged, and gone when this is dropped.
+pub struct OtherVersion {
+    _folder: TempDir,
+    package: PathBuf,
+}
+
+impl OtherVersion {
+    /// Packages the chart under another version, with a text of `values.yaml` replaced by another one, and with its
+    /// definitions changed: `change` gets each by its name, and says whether it changed it.
+    ///
+    /// # Errors
+    /// When nothing was there to change, or Helm fails.
+    pub fn package(
+        version: &str,
+        (now, then): (&str, &str),
+        mut change: impl FnMut(&str, &mut Value) -> bool,
+    ) -> Result<Self> {
+        let folder = TempDir::with_prefix("flambeau-chart-").context("make a temporary folder")?;
+        let copy = folder.path().join("flambeau");
+        let (from, to) = (chart().display().to_string(), copy.display().to_string());
+        command::run("cp", &["--recursive", &from, &to])?;
+        rewrite(&copy.join("values.yaml"), |values| {
+            Ok(values.replacen(now, then, 1))
+        })?;
+        let mut changed = 0;
+        let definitions = copy.join("files/crds");
+        let entries = fs::read_dir(&definitions).context("list the definitions of the chart")?;
+        for entry in entries {
+            let file = entry.context("list the definitions of the chart")?.path();
+            let text = fs::read_to_string(&file).context("read a definition")?;
+            let mut definition: Value = serde_yaml::from_str(&text).context("read a definition")?;
+            let name = definition["metadata"]["name"].as_str();
+            let name = name.unwrap_or_default().to_owned();
+            if change(&name, &mut definition) {
+                rewrite(&file, |_| Ok(serde_yaml::to_string(&definition)?))?;
+                changed += 1;
+            }
+        }
+        ensure!(changed > 0, "version {version} has the same definitions");
+        let (as_version, as_app) = (
+            format!("--version={version}"),
+            format!("--app-version={version}"),
+        );
+        let destination = folder.path().display().to_string();
+        Helm::offline()?.run(&[
+            "package",
+            &to,
+            &as_version,
+            &as_app,
+            "--destination",
+            &destination,
+        ])?;
+        Ok(Self {
+            package: folder.path().join(format!("flambeau-{version}.tgz")),
+            _folder: folder,
+        })
+    }
+
+    /// The package: what Helm takes for a chart.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.package
+    }
+}
+
+/// Writes a file anew, with another content.
+fn rewrite(file: &Path, change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
+    let context = || format!("rewrite {}", file.display());
+    let before = fs::read_to_string(file).with_context(context)?;
+    let after = change(&before).with_context(context)?;
+    ensure!(after != before, "{}: nothing to change", file.display());
+    fs::write(file, after).with_context(context)
 }
 
 /// Helm, with nothing of the user's own settings, and with one cluster or none.

@@ -12,11 +12,18 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, GAMES, PATIENCE, SharedCluster};
 
+/// Whose kubeconfig the tests have.
+const ADMINISTRATOR: &str = "admin";
+
 const OPERATOR: &str = "system:serviceaccount:flambeau-system:flambeau";
 
 pub fn trials(cluster: &Arc<SharedCluster>) -> Vec<Trial> {
     vec![
         cluster.trial("admission::evidence_names_the_one_who_asked", requests),
+        cluster.trial(
+            "admission::the_record_of_a_move_is_not_deleted_by_a_detour",
+            evidence,
+        ),
         cluster.trial("admission::an_owner_does_not_evade_the_law", sensitivity),
         cluster.trial(
             "admission::the_operator_changes_tokens_and_no_other_secret",
@@ -52,6 +59,21 @@ fn taken(what: &str, attempt: Result<()>) -> Result<()> {
         Ok(()) => Ok(()),
         Err(error) => bail!("{what} should be taken: {error:#}"),
     }
+}
+
+/// Asks whether a user could patch an object, and changes nothing.
+fn tried(cluster: &Cluster, user: &str, object: &[&str], patch: &str) -> Result<()> {
+    let other = format!("--as={user}");
+    let other = [other.as_str()];
+    let by = if user == ADMINISTRATOR {
+        &[]
+    } else {
+        &other[..]
+    };
+    let asked = ["--type=merge", "--dry-run=server", "-p", patch];
+    cluster
+        .kubectl(&[&["patch"], object, &asked, by].concat())
+        .map(drop)
 }
 
 fn migration(more: &Value) -> Value {
@@ -104,20 +126,7 @@ fn requests(cluster: &Cluster) -> Result<()> {
     })?;
     // Whoever goes on with what another asked for does not take the name away.
     cluster.apply(&[evacuation("admin")])?;
-    let patch = |user: &str, patch: &str| {
-        let user = format!("--as={user}");
-        let patch = [
-            "patch",
-            "evacuation",
-            "atos",
-            "--type=merge",
-            "--dry-run=server",
-            "-p",
-            patch,
-            &user,
-        ];
-        cluster.kubectl(&patch).map(|_| ())
-    };
+    let patch = |user: &str, patch: &str| tried(cluster, user, &["evacuation", "atos"], patch);
     taken(
         "a pause by another",
         patch("sre", r#"{"spec": {"pause": true}}"#),
@@ -125,6 +134,35 @@ fn requests(cluster: &Cluster) -> Result<()> {
     refuses("a new name", "leave it out, or say sre", || {
         patch("sre", r#"{"spec": {"requestedBy": "otto"}}"#)
     })
+}
+
+/// Makes the garbage collector delete the object, because it takes its owner for gone.
+fn orphaned(owner: &str) -> String {
+    json!({"metadata": {"ownerReferences": [
+        {"apiVersion": "v1", "kind": "Namespace", "name": owner, "uid": "0b1d5a72-0000-4000-8000-000000000000"},
+    ]}})
+    .to_string()
+}
+
+/// The record of a move is evidence: whoever may not delete it does not have it deleted by others.
+fn evidence(cluster: &Cluster) -> Result<()> {
+    let mut kept = migration(&json!({}));
+    kept["metadata"]["name"] = json!("kept");
+    cluster.apply(&[kept])?;
+    let patch =
+        |user: &str, patch: &str| tried(cluster, user, &["migration", "kept", "-n", GAMES], patch);
+    for fate in [
+        orphaned("nobody"),
+        r#"{"metadata": {"finalizers": ["example.org/for-ever"]}}"#.to_owned(),
+    ] {
+        refuses(
+            &fate,
+            "metadata.ownerReferences, metadata.finalizers: only those who may delete the object",
+            || patch("sre", &fate),
+        )?;
+        taken("the same by an administrator", patch(ADMINISTRATOR, &fate))?;
+    }
+    taken("a pause", patch("sre", r#"{"spec": {"pause": true}}"#))
 }
 
 fn application(name: &str, sensitivity: &str) -> Value {
@@ -146,20 +184,7 @@ fn sensitivity(cluster: &Cluster) -> Result<()> {
     cluster.apply(&[application("badges", "Sensitive")])?;
     let becomes = |user: &str, sensitivity: &str| {
         let patch = format!(r#"{{"spec": {{"sensitivity": "{sensitivity}"}}}}"#);
-        let user = format!("--as={user}");
-        let patch = [
-            "patch",
-            "gapp",
-            "badges",
-            "-n",
-            GAMES,
-            "--type=merge",
-            "--dry-run=server",
-            "-p",
-            &patch,
-            &user,
-        ];
-        cluster.kubectl(&patch).map(|_| ())
+        tried(cluster, user, &["gapp", "badges", "-n", GAMES], &patch)
     };
     refuses(
         "less sensitive",
@@ -207,20 +232,7 @@ fn credentials(cluster: &Cluster) -> Result<()> {
     let secrets = [secret("member-joined", "true"), secret("another", "false")];
     cluster.apply(&[&[role, binding], &secrets[..]].concat())?;
     let patch = |name: &str, patch: &str| {
-        let user = format!("--as={OPERATOR}");
-        let patch = [
-            "patch",
-            "secret",
-            name,
-            "-n",
-            NAMESPACE,
-            "--type=merge",
-            "--dry-run=server",
-            "-p",
-            patch,
-            &user,
-        ];
-        cluster.kubectl(&patch).map(|_| ())
+        tried(cluster, OPERATOR, &["secret", name, "-n", NAMESPACE], patch)
     };
     let data = r#"{"stringData": {"kubeconfig": "after"}}"#;
     refuses(
@@ -257,20 +269,7 @@ fn clusters(cluster: &Cluster) -> Result<()> {
         || cluster.admit(None, &member("kube-system")),
     )?;
     cluster.apply(&[provider, unused, member(NAMESPACE)])?;
-    let patch = |user: &str, patch: &str| {
-        let user = format!("--as={user}");
-        let patch = [
-            "patch",
-            "member",
-            "ovh",
-            "--type=merge",
-            "--dry-run=server",
-            "-p",
-            patch,
-            &user,
-        ];
-        cluster.kubectl(&patch).map(|_| ())
-    };
+    let patch = |user: &str, patch: &str| tried(cluster, user, &["member", "ovh"], patch);
     taken(
         "a cordon by an SRE",
         patch("sre", r#"{"spec": {"cordoned": true}}"#),
@@ -283,13 +282,24 @@ fn clusters(cluster: &Cluster) -> Result<()> {
         r#"{"spec": {"access": null}}"#,
         r#"{"spec": {"access": {"applicationServiceAccount": null}}}"#,
         r#"{"spec": {"access": {"namespaces": ["games", "payments"]}}}"#,
+        // Nor is a cluster made to look lost, or full.
+        r#"{"spec": {"health": {"unreachableAfterSeconds": 600}}}"#,
+        r#"{"spec": {"capacity": {"cpu": "0"}}}"#,
+        r#"{"spec": {"cordoned": true, "residency": "DE"}}"#,
     ] {
         refuses(
             fact,
-            "only those who may create a MemberCluster may change them",
+            "only those who may create a MemberCluster may change more of it than spec.cordoned",
             || patch("sre", fact),
         )?;
+        taken("the same by an administrator", patch(ADMINISTRATOR, fact))?;
     }
+    let orphan = orphaned("member-cluster");
+    refuses(
+        "an owner that is not there",
+        "metadata.ownerReferences, metadata.finalizers: only those",
+        || patch("sre", &orphan),
+    )?;
     let delete =
         |name: &str| cluster.kubectl(&["delete", "cloudprovider", name, "--dry-run=server"]);
     refuses(

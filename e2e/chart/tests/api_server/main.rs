@@ -3,6 +3,7 @@
 
 mod admission;
 mod cluster;
+mod older;
 mod pods;
 mod release;
 mod roles;
@@ -16,7 +17,7 @@ use libtest_mimic::Arguments;
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
     let cluster = SharedCluster::new(Cluster::start);
-    let mut trials = vec![release::trial(), release::documented()];
+    let mut trials = vec![release::trial(), release::documented(), older::trial()];
     trials.extend(pods::trials(&cluster));
     trials.extend(roles::trials(&cluster));
     trials.extend(admission::trials(&cluster));
