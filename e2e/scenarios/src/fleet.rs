@@ -1,10 +1,12 @@
-//! The fleet as a platform team declares it: providers, clusters and the Secrets that hold their kubeconfigs.
+//! The fleet as a platform team declares it: providers, clusters, and how they become members.
 
-use std::fs;
+use std::{fs, process::Command, thread};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use flambeau_testbed::{cluster::Cluster, paths, testbed::Testbed};
+use flambeau_crds::MemberCluster;
+use flambeau_testbed::{command, operator, paths, testbed::Testbed};
+use serde::Deserialize;
 use serde_json::json;
 
 /// The namespace on the hub that holds the Secrets.
@@ -26,19 +28,84 @@ pub fn clusters() -> Result<String> {
     example("memberclusters.yaml")
 }
 
-/// The Secrets with the members' kubeconfigs, which the examples name.
+/// Makes every cluster of the testbed that is not the hub a member of the fleet, as a platform team does: by
+/// `kubectl flambeau join`, so that Flambeau has no more rights there than it uses. `limits` are more of its options, such
+/// as `--namespace=games`. The same again changes nothing, and mends what is broken. Returns the commands.
 ///
 /// # Errors
-/// When a kubeconfig cannot be read.
-pub fn secrets(testbed: &Testbed) -> Result<String> {
-    let secrets: Result<Vec<String>> = testbed.members().iter().map(secret).collect();
-    Ok(secrets?.join("---\n"))
+/// When the plugin is not built, or a cluster cannot be joined; the message is the plugin's.
+pub fn join(testbed: &Testbed, limits: &[&str]) -> Result<Vec<String>> {
+    let plugin = operator::plugin();
+    ensure!(
+        plugin.exists(),
+        "{} is not built yet; run `make operator`",
+        plugin.display()
+    );
+    let joins = joins(testbed, limits)?;
+    let hub = testbed.hub().kubeconfig();
+    let join = |arguments: &[String]| {
+        let mut command = Command::new(&plugin);
+        command.args(arguments).env("KUBECONFIG", &hub);
+        command::finish(&mut command, None)
+    };
+    thread::scope(|scope| {
+        let join = &join;
+        let started: Vec<_> = joins
+            .iter()
+            .map(|arguments| scope.spawn(move || join(arguments)))
+            .collect();
+        started.into_iter().try_for_each(|handle| {
+            let joined = handle.join();
+            joined
+                .unwrap_or_else(|_| Err(anyhow!("a joining thread panicked")))
+                .map(drop)
+        })
+    })?;
+    let repository = format!("{}/", paths::repository().display());
+    let typed = |arguments: &Vec<String>| {
+        let words = arguments.join(" ").replace(&repository, "");
+        format!("kubectl flambeau {words}")
+    };
+    Ok(joins.iter().map(typed).collect())
 }
 
-fn secret(member: &Cluster) -> Result<String> {
-    let file = member.kubeconfig();
-    let kubeconfig = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-    secret_with(member.name(), &kubeconfig)
+/// What the plugin is told to join each member with the legal facts of the examples.
+fn joins(testbed: &Testbed, limits: &[&str]) -> Result<Vec<Vec<String>>> {
+    let declared = clusters()?;
+    let declared: Result<Vec<MemberCluster>, _> = serde_yaml::Deserializer::from_str(&declared)
+        .map(MemberCluster::deserialize)
+        .collect();
+    let declared = declared.context("the examples of MemberClusters")?;
+    let join = |declared: &MemberCluster| {
+        let name = declared.metadata.name.as_deref().unwrap_or_default();
+        let kubeconfig = testbed.cluster(name)?.kubeconfig();
+        let words = [
+            "join".to_owned(),
+            name.to_owned(),
+            format!("--kubeconfig-of-member={}", kubeconfig.display()),
+            format!("--provider={}", declared.spec.provider),
+            format!("--residency={}", declared.spec.residency.0),
+        ];
+        let limits = limits.iter().map(ToString::to_string);
+        Ok(words.into_iter().chain(limits).collect())
+    };
+    declared.iter().map(join).collect()
+}
+
+/// The kubeconfig that Flambeau has for a member.
+///
+/// # Errors
+/// When the hub does not have it.
+pub fn kubeconfig(testbed: &Testbed, member: &str) -> Result<String> {
+    let secret = format!("member-{member}");
+    let shown = "jsonpath={.data.kubeconfig}";
+    let arguments = ["--namespace", SYSTEM_NAMESPACE, "get", "secret", &secret];
+    let encoded = testbed
+        .hub()
+        .kubectl(&[&arguments[..], &["--output", shown]].concat())?;
+    let kubeconfig = STANDARD.decode(encoded.trim());
+    let kubeconfig = kubeconfig.with_context(|| format!("Secret {secret}"))?;
+    String::from_utf8(kubeconfig).with_context(|| format!("Secret {secret}"))
 }
 
 /// The Secret of a member with some other kubeconfig in it.

@@ -23,6 +23,7 @@ fn the_page_and_the_json_say_the_same() {
     for (name, report) in [
         ("clean", sample::clean()),
         ("lost", sample::lost()),
+        ("left-behind", sample::left_behind()),
         ("troubled", sample::troubled()),
     ] {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -105,6 +106,20 @@ fn a_loss_explains_what_fails_until_its_limit() {
             "{problems:?}"
         );
     }
+}
+
+#[test]
+fn streams_that_do_not_follow_their_application_are_problems() {
+    let report = sample::left_behind();
+    assert_eq!(
+        report.problems,
+        [
+            "Of the 20 event streams of results, 19 were open in the end.",
+            "When results moved from alibaba to ovh, 3 of its 20 event streams did not end cleanly and come back at ovh: \
+             stream 3 never came back from anywhere, stream 5 stayed at alibaba, stream 7 was cut at alibaba.",
+        ]
+    );
+    assert!(report.summary().contains("19 open in the end"));
 }
 
 #[test]

@@ -40,22 +40,28 @@ pub enum Operator {
     Absent,
 }
 
-/// One of the two processes that may be the operator.
+/// One of the processes that may be the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replica {
     /// The one that `up` starts.
     First,
-    /// One that stands by while the other leads.
+    /// One that stands by while the first leads.
     Second,
+    /// One more.
+    Third,
 }
 
 impl Replica {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::First, Self::Second, Self::Third];
+
     /// Names its log and its record, and is its identity in the Lease: a replica that was killed takes leadership over
     /// from itself at once.
     fn name(self) -> &'static str {
         match self {
             Self::First => NAME,
             Self::Second => "flambeau-operator-2",
+            Self::Third => "flambeau-operator-3",
         }
     }
 
@@ -63,6 +69,7 @@ impl Replica {
         match self {
             Self::First => 8088,
             Self::Second => 8089,
+            Self::Third => 8090,
         }
     }
 
@@ -70,6 +77,7 @@ impl Replica {
         let group = match self {
             Self::First => "operator",
             Self::Second => "operator-2",
+            Self::Third => "operator-3",
         };
         Hierarchies::mounted()?.group(&format!("{ROOT}/{group}"))
     }
@@ -78,8 +86,17 @@ impl Replica {
 /// The operator's program, built or not: the one that ships.
 #[must_use]
 pub fn program() -> PathBuf {
-    let folder = paths::repository().join("target/x86_64-unknown-linux-gnu/release");
-    folder.join(NAME)
+    programs().join(NAME)
+}
+
+/// The plugin of kubectl, built or not: the one that ships.
+#[must_use]
+pub fn plugin() -> PathBuf {
+    programs().join("kubectl-flambeau")
+}
+
+fn programs() -> PathBuf {
+    paths::repository().join("target/x86_64-unknown-linux-gnu/release")
 }
 
 impl Testbed {

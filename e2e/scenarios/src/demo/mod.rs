@@ -153,7 +153,6 @@ impl<'a> Story<'a> {
             .collect();
         let files = [
             ("1-providers.yaml", fleet::providers()?),
-            ("2-secrets.yaml", fleet::secrets(testbed)?),
             ("3-clusters.yaml", fleet::clusters()?),
             (
                 "4-applications.yaml",
@@ -177,11 +176,14 @@ impl<'a> Story<'a> {
             "Providers, clusters and six applications are declared; all of it in {}",
             folder.display()
         ));
-        for (name, _) in &files {
+        for (number, (name, _)) in files.iter().enumerate() {
             let file = folder.join(name).display().to_string();
             testbed.hub().kubectl(&["apply", "--filename", &file])?;
             self.narrator
                 .say("hub", &format!("kubectl apply --filename {name}"));
+            if number == 0 {
+                self.join(testbed)?;
+            }
         }
         let edge = Edge::new(&testbed.edge_url());
         self.until("All applications serve", || {
@@ -191,6 +193,17 @@ impl<'a> Story<'a> {
         self.narrator
             .say("games", "all six applications serve through the edge");
         Ok(())
+    }
+
+    /// Makes the clusters members, with no more rights than the story needs.
+    fn join(&self, testbed: &Testbed) -> Result<()> {
+        let limit = format!("--namespace={NAMESPACE}");
+        let commands = fleet::join(testbed, &[&limit])?;
+        for command in &commands {
+            self.narrator.say("hub", command);
+        }
+        let script = manifests().join("2-join.sh");
+        write(&script, &(commands.join("\n") + "\n"))
     }
 
     /// Waits until everything is where it has to be after that many acts, telling what happens. Old copies may be left

@@ -9,10 +9,10 @@ use super::MigrationReport;
 use crate::load::{ApplicationResult, Window};
 
 /// The kind of move that a loss sets off.
-const FAILOVER: &str = "Failover";
+pub(super) const FAILOVER: &str = "Failover";
 
 /// How a move ends that got where it should.
-const COMPLETED: &str = "Completed";
+pub(super) const COMPLETED: &str = "Completed";
 
 /// The step that begins when every request goes to the target.
 const AFTER_SHIFT: &str = "Soak";

@@ -4,6 +4,7 @@
 mod failover;
 mod migration;
 mod page;
+mod streams;
 mod summary;
 
 use std::{
@@ -157,8 +158,8 @@ pub struct ReportFiles {
 
 impl Report {
     /// A report of load, of the moves meanwhile and of the losses that set some of them off, to which the caller adds
-    /// moments, placements and problems. Failed requests that no failover explains, and streams that were cut or refused,
-    /// are problems already.
+    /// moments, placements and problems. Failed requests that no failover explains, and streams that were cut, refused or
+    /// did not follow their application, are problems already.
     pub fn new(
         title: &str,
         load: LoadResult,
@@ -181,12 +182,7 @@ impl Report {
             problems.insert(0, sum);
         }
         for streams in &load.streams {
-            if streams.broken_ends + streams.refused > 0 {
-                problems.push(format!(
-                    "Of the event streams of {}, {} broke and {} were refused.",
-                    streams.name, streams.broken_ends, streams.refused
-                ));
-            }
+            problems.extend(streams::judge(streams, &migrations));
         }
         Self {
             title: title.to_owned(),

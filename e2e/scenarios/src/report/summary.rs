@@ -82,13 +82,15 @@ fn streams(report: &Report, text: &mut String) {
     for streams in &report.streams {
         let _ = writeln!(
             text,
-            "{} event streams of {}: {} events, {} ended cleanly, {} broke, {} were refused; longest without an event {}.",
+            "{} event streams of {}: {} events, {} ended cleanly, {} broke, {} were refused, {} open in the end; longest without \
+             an event {}.",
             streams.count,
             streams.name,
             thousands(streams.events),
             streams.clean_ends,
             streams.broken_ends,
             streams.refused,
+            streams.open_at_end,
             duration(streams.longest_gap_ms),
         );
         for failure in streams.examples.iter().take(5) {

@@ -368,6 +368,18 @@ pub(crate) fn lost_at(second: f64, limit: f64) -> Report {
     report
 }
 
+/// Some streams of results did not follow it: one ended and never came back, one came back where it had been, and one was
+/// cut.
+pub(crate) fn left_behind() -> Report {
+    let mut load = load();
+    let streams = &mut load.streams[0];
+    streams.reconnects.retain(|one| one.stream != 3);
+    "alibaba".clone_into(&mut streams.reconnects[4].to);
+    streams.reconnects[6].clean = false;
+    streams.open_at_end = 19;
+    story(load, Vec::new(), &[])
+}
+
 /// The target of results died while requests went over, and the move was walked back.
 pub(crate) fn troubled() -> Report {
     let mut load = load();

@@ -5,16 +5,15 @@ use flambeau_crds::Sensitivity;
 use flambeau_scenarios::fleet;
 use serde_json::{Value, json};
 
-use crate::{
-    load::Counted,
-    wait::{kubeconfig, until},
-    world::World,
-};
+use crate::{load::Counted, wait::until, world::World};
+
+/// A kind of custom resources.
+const MEDALS: &str = "medals.games.example";
 
 fn medal_kind() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": { "name": "medals.games.example" },
+        "metadata": { "name": MEDALS },
         "spec": {
             "group": "games.example", "scope": "Namespaced",
             "names": { "plural": "medals", "singular": "medal", "kind": "Medal" },
@@ -31,21 +30,24 @@ pub fn kinds(world: &World) -> Result<Counted> {
     for member in ["alibaba", "ovh"] {
         world.member(member).apply(&medal_kind().to_string())?;
     }
+    // Every member is joined for the kind, also the one that does not serve it.
+    let kinds = format!("--kind=configmaps,deployments.apps,services,{MEDALS}");
+    fleet::join(&world.testbed, &[&kinds])?;
     let medal = json!({ "apiVersion": "games.example/v1", "kind": "Medal", "metadata": { "name": "gold" } });
     let asked = stage.asked(Sensitivity::Personal, &["alibaba", "atos"]);
     let played = stage.play(asked, |object| object.spec.resources.push(medal))?;
     played.whole_at("alibaba")?;
     let load = played.load()?;
     // atos is preferred and lawful, and does not serve the kind.
-    world.sign(
-        "european",
-        "Personal",
-        &json!({ "jurisdiction": { "allowed": ["EU"] } }),
-    )?;
+    world.sign_european()?;
     played.rests_at("ovh")?;
     played.whole_at("ovh")?;
     played.nothing_at("alibaba")?;
-    load.ends_clean()
+    let counted = load.ends_clean()?;
+    // As long as the rights for the kind are there.
+    played.delete()?;
+    played.nothing_at("ovh")?;
+    Ok(counted)
 }
 
 /// Kubeconfigs that are garbage, lead nowhere or trust the wrong authority: the member says so, and the others do not
@@ -54,7 +56,7 @@ pub fn kubeconfigs(world: &World) -> Result<Counted> {
     let stage = world.stage("kubeconfigs")?;
     let played = stage.play(stage.asked(Sensitivity::Public, &["alibaba"]), |_| {})?;
     let load = played.load()?;
-    let good = kubeconfig(world.member("ovh"))?;
+    let good = fleet::kubeconfig(&world.testbed, "ovh")?;
     let address = world.testbed.addresses();
     let nowhere = good.replace(
         &address.cluster(4).to_string(),

@@ -7,7 +7,11 @@ use flambeau_crds::{
 };
 use serde_json::json;
 
-use crate::{load::Counted, wait::metric, world::World};
+use crate::{
+    load::Counted,
+    wait::metric,
+    world::{EUROPEAN, World},
+};
 
 /// No cluster is lawful: the application stays, serves and says so; it moves by itself once one is.
 pub fn no_lawful_target(world: &World) -> Result<Counted> {
@@ -60,17 +64,11 @@ pub fn withdrawn_before_shift(world: &World) -> Result<Counted> {
     let load = played.load()?;
     // No pod starts at the target, so that the move waits there.
     world.member("atos").kubectl(&["cordon", "atos-1"])?;
-    world.sign(
-        "european",
-        "Personal",
-        &json!({ "jurisdiction": { "allowed": ["EU"] } }),
-    )?;
+    world.sign_european()?;
     let migration = played.moves_to_step(MigrationStep::Ready)?;
-    world.withdraw("european")?;
-    played.ends(&migration, MigrationOutcome::Aborted)?;
-    played.rests_at("alibaba")?;
-    played.whole_at("alibaba")?;
-    played.nothing_at("atos")?;
+    world.withdraw(EUROPEAN)?;
+    played.walks_back(&migration, "TriggerWithdrawn")?;
+    played.rests_alone_at("alibaba")?;
     load.ends_clean()
 }
 
@@ -82,15 +80,10 @@ pub fn withdrawn_during_shift(world: &World) -> Result<Counted> {
         |_| {},
     )?;
     let load = played.load()?;
-    world.sign(
-        "european",
-        "Personal",
-        &json!({ "jurisdiction": { "allowed": ["EU"] } }),
-    )?;
+    world.sign_european()?;
     let migration = played.moves_to_step(MigrationStep::Shift)?;
-    world.withdraw("european")?;
+    world.withdraw(EUROPEAN)?;
     played.ends(&migration, MigrationOutcome::Completed)?;
-    played.rests_at("atos")?;
-    played.nothing_at("alibaba")?;
+    played.rests_alone_at("atos")?;
     load.ends_clean()
 }

@@ -3,10 +3,12 @@
 use std::{fmt, time::Duration};
 
 use anyhow::{Result, bail, ensure};
+use flambeau_crds::Migration;
 use flambeau_games::application::STREAM_PATH;
 use flambeau_scenarios::{
     demo::block_on,
     load::{ApplicationLoad, LoadConfig, LoadGenerator, LoadResult, StreamLoad, Window},
+    report::{MigrationReport, Report},
 };
 use jiff::Timestamp;
 
@@ -97,6 +99,22 @@ impl Load {
         })
     }
 
+    /// The same, and every event stream followed its application through these moves, all of them planned.
+    pub fn ends_clean_after(self, moves: &[Migration]) -> Result<Counted> {
+        let result = self.end()?;
+        judge(&result, |_| Vec::new())?;
+        let requests = result.requests;
+        let moves = moves.iter().map(MigrationReport::from).collect();
+        let report = Report::new("planned moves", result, moves, &[]);
+        ensure!(report.passed(), "{}", report.problems.join(" "));
+        let ended: u64 = report.streams.iter().map(|one| one.clean_ends).sum();
+        let counted = Counted {
+            requests,
+            ..Counted::default()
+        };
+        Ok(counted.note(format!("{ended} event streams ended cleanly and followed")))
+    }
+
     /// Lets some more requests through and ends. Those to the named applications may have failed after one of the losses,
     /// for as long as the limit; the note tells for how long they did.
     pub fn ends_after_loss(
@@ -139,7 +157,25 @@ impl Load {
         Ok((counted.note(told), result))
     }
 
+    /// Waits until a cloud answers requests of an application.
+    pub fn answered_by(&self, name: &str, cloud: &str) -> Result<()> {
+        until(&format!("{cloud} answers for {name}"), || {
+            let seen = self.0.snapshot();
+            let clouds = seen.application(name).map(|one| one.clouds.clone());
+            let clouds = clouds.unwrap_or_default();
+            let answers = clouds.iter().any(|(one, count)| one == cloud && *count > 0);
+            Ok((!answers).then(|| format!("{clouds:?}")))
+        })
+    }
+
     fn end(self) -> Result<LoadResult> {
+        until("every stream is open", || {
+            let shut = self.0.snapshot().streams.into_iter().find(|streams| {
+                let open: u32 = streams.open.iter().map(|(_, count)| count).sum();
+                usize::try_from(open) != Ok(STREAMS)
+            });
+            Ok(shut.map(|streams| format!("{:?} of {}", streams.open, streams.name)))
+        })?;
         let before = self.0.snapshot().sent;
         until("more requests", || {
             let sent = self.0.snapshot().sent - before;

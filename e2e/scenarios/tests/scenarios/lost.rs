@@ -113,7 +113,7 @@ pub fn cluster_killed(world: &World) -> Result<Counted> {
 }
 
 /// What a Migration says of a failover, checked.
-fn recovered(played: &Played<'_>) -> Result<String> {
+pub fn recovered(played: &Played<'_>) -> Result<String> {
     let (migration, status) = played.last_move()?;
     let spec = &migration.spec;
     ensure!(

@@ -21,6 +21,7 @@ mod mute;
 mod planned;
 mod pods;
 mod stage;
+mod standby;
 mod target;
 mod wait;
 mod watched;
@@ -70,6 +71,12 @@ const SCENARIOS: &[(&str, When, Scenario)] = &[
         killed::at_every_step_of_a_failover,
     ),
     ("leader-stopped-and-woken", Asked, leader::stopped_and_woken),
+    ("third-leader", Asked, leader::third_leader),
+    (
+        "standby-warm-failback-automatic",
+        Asked,
+        standby::warm_and_automatic,
+    ),
     (
         "planned-moves-at-full-rate",
         Asked,
@@ -104,6 +111,16 @@ const SCENARIOS: &[(&str, When, Scenario)] = &[
         "target-cut-off-before-shift",
         Asked,
         target::cut_off_before_shift,
+    ),
+    (
+        "target-killed-during-shift",
+        Asked,
+        target::killed_during_shift,
+    ),
+    (
+        "target-cut-off-during-shift",
+        Asked,
+        target::cut_off_during_shift,
     ),
     ("deleted-in-the-middle", Asked, ends::deleted_in_the_middle),
     ("changed-in-the-middle", Asked, ends::changed_in_the_middle),

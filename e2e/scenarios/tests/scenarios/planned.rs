@@ -93,7 +93,7 @@ pub fn no_request_fails(world: &World) -> Result<Counted> {
         one.rests_at(&at)?;
         one.nothing_at("atos")?;
     }
-    let counted = load.ends_clean()?;
+    let counted = load.ends_clean_after(&world.hub.migrations(&stage.namespace)?)?;
     Ok(counted.note(format!("aborted at {aborted:?}")))
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread::{scope, sleep},
     time::{Duration, Instant},
@@ -16,11 +15,11 @@ use flambeau_crds::{
 use flambeau_games::Application;
 use flambeau_testbed::{
     cluster::{API_SERVER, Cluster},
-    command,
-    helm::{Helm, NAMESPACE, RELEASE, chart},
+    helm::{NAMESPACE, OtherVersion, RELEASE, chart},
     installed::OperatorPod,
 };
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::{
     load::{Counted, Load},
@@ -36,82 +35,105 @@ const HANDED_OVER: Duration = Duration::from_secs(5);
 /// The same when it cannot say goodbye: its Lease, by the chart's `operator.leaseSeconds`, and how often another looks at it.
 const LEASE_OVER: Duration = Duration::from_millis(10_000 + 1_500);
 
-/// A chart that is older than this repository's: another version, and logs more.
-struct PreviousChart {
-    _folder: tempfile::TempDir,
-    package: PathBuf,
-}
+/// The version of the chart before this repository's.
+const BEFORE: &str = "0.0.1";
 
-impl PreviousChart {
-    fn make() -> Result<Self> {
-        let folder = tempfile::tempdir().context("make a folder")?;
-        let copy = folder.path().join("flambeau");
-        let (from, to) = (chart().display().to_string(), copy.display().to_string());
-        command::run("cp", &["--recursive", &from, &to])?;
-        let values = copy.join("values.yaml");
-        let now = fs::read_to_string(&values)?;
-        let before = now.replace("level: info,", "level: info,flambeau_operator=debug,");
-        ensure!(before != now, "values.yaml has another level of logs");
-        fs::write(&values, before)?;
-        let destination = folder.path().display().to_string();
-        Helm::offline()?.run(&[
-            "package",
-            &to,
-            "--version=0.0.1",
-            "--app-version=0.0.1",
-            "--destination",
-            &destination,
-        ])?;
-        Ok(Self {
-            package: folder.path().join("flambeau-0.0.1.tgz"),
-            _folder: folder,
-        })
-    }
+/// What lists of applications show since then, and not before.
+const NEW_COLUMN: &str = "Next";
+
+/// The chart before this repository's: it logs more, its definitions lack a column of GamesApplications, and take a Freeze
+/// that ends before it begins.
+///
+/// All fields are there: the operator before this one is the same program, which does nothing while a field is missing.
+/// What becomes of those, tests of the chart show.
+fn previous_chart() -> Result<OtherVersion> {
+    let level = ("level: info,", "level: info,flambeau_operator=debug,");
+    OtherVersion::package(BEFORE, level, |name, definition| {
+        let version = &mut definition["spec"]["versions"][0];
+        match name {
+            "gamesapplications.flambeau.dev" => {
+                let columns = version["additionalPrinterColumns"].as_array_mut();
+                columns.is_some_and(|columns| {
+                    let all = columns.len();
+                    columns.retain(|column| column["name"] != NEW_COLUMN);
+                    columns.len() < all
+                })
+            }
+            "freezes.flambeau.dev" => {
+                let schema = &mut version["schema"]["openAPIV3Schema"];
+                let spec = schema["properties"]["spec"].as_object_mut();
+                spec.is_some_and(|spec| spec.remove("x-kubernetes-validations").is_some())
+            }
+            _ => false,
+        }
+    })
 }
 
 /// Installed in an older version, upgraded and rolled back while applications move, uninstalled and installed again: no
 /// request fails, no object is made twice, and nothing that runs notices the uninstallation.
 pub fn chart_lifecycle(world: &World) -> Result<Counted> {
-    let (testbed, previous) = (&world.testbed, PreviousChart::make()?);
+    let (testbed, previous) = (&world.testbed, previous_chart()?);
     testbed.stop_operator()?;
     refuses_careless_pods(world)?;
-    testbed.install_chart(&previous.package, &[])?;
+    testbed.install_chart(previous.file(), &[])?;
     testbed.await_rollout()?;
     proves_itself(world)?;
+    let made = definitions_are_of(world, BEFORE)?;
     let stage = world.stage("chart")?;
     let played = two(&stage)?;
     let all: Vec<&Played<'_>> = played.iter().collect();
     let load = Load::start(world, &all, 100.0)?;
     let watched = Watched::begin(world, &stage.namespace)?;
+    let declared = declared(world, &stage)?;
 
     let upgraded = roll(world, &all, "upgrade", ("alibaba", "atos"), || {
         testbed.install_chart(&chart(), &["--reset-then-reuse-values"])
     })?;
     runs_version(world, env!("CARGO_PKG_VERSION"))?;
+    ensure!(
+        made == definitions_are_of(world, env!("CARGO_PKG_VERSION"))?,
+        "an upgrade changes definitions, and does not make them anew"
+    );
     let back = roll(world, &all, "rollback", ("atos", "alibaba"), || {
         let arguments = ["rollback", RELEASE, "1", "--namespace", NAMESPACE];
         testbed.helm(&arguments).map(drop)
     })?;
-    runs_version(world, "0.0.1")?;
+    runs_version(world, BEFORE)?;
+    ensure!(
+        made == definitions_are_of(world, BEFORE)?,
+        "a rollback changes definitions, and does not make them anew"
+    );
     proves_itself(world)?;
+
+    ensure!(
+        declared == self::declared(world, &stage)?,
+        "what people declared is as before"
+    );
 
     let before = everything(world, &stage)?;
     testbed.uninstall_operator()?;
     // Nothing can be awaited: that nothing happens is the point.
     sleep(Duration::from_secs(5));
     unchanged(&before, &everything(world, &stage)?, "without an operator")?;
+    // Helm may take the rights of the pods away before they end.
+    let lease = match testbed.lease_holder()? {
+        Some(_) => "left to run out",
+        None => "given back",
+    };
     testbed.install_operator()?;
     for one in &all {
         one.rests_at("alibaba")?;
         one.serves()?;
     }
     unchanged(&before, &everything(world, &stage)?, "installed again")?;
+    gives_back_the_lease(world)?;
+    unchanged(&before, &everything(world, &stage)?, "started again")?;
     let seen = watched.end()?;
     seen.nothing_fell()?;
     seen.made(&[("alibaba", 2), ("atos", 1)])?;
     let counted = load.ends_clean()?;
     Ok(counted.note(format!(
-        "upgrade: {upgraded}; rollback: {back}; uninstalled and installed again: 0 changes"
+        "upgrade: {upgraded}; rollback: {back}; uninstalled (Lease {lease}) and installed again: 0 changes"
     )))
 }
 
@@ -310,13 +332,13 @@ fn leaders(world: &World, over: &AtomicBool) -> Vec<Timestamp> {
     changes
 }
 
-/// Two applications at rest, whose moves take as long as a rollout.
+/// Two applications at rest, whose moves take longer than Helm and a rollout, also on a machine that has more to do.
 fn two<'a>(stage: &'a Stage<'a>) -> Result<Vec<Played<'a>>> {
     let applications = [Application::Website, Application::Volunteers];
     let played = applications.map(|application| {
         let mut asked = stage.asked_as(application, Sensitivity::Public, &["alibaba"]);
         asked.pace.stages = vec![25, 50, 75, 100];
-        asked.pace.stage_seconds = 3;
+        asked.pace.stage_seconds = 6;
         asked.pace.drain_seconds = 5;
         stage.play(asked, |_| {})
     });
@@ -354,6 +376,82 @@ fn runs_version(world: &World, version: &str) -> Result<()> {
         "two pods are of version {version}: {found}"
     );
     Ok(())
+}
+
+/// Pods that end while their rights are there give the Lease back: whoever comes next leads at once.
+fn gives_back_the_lease(world: &World) -> Result<()> {
+    let testbed = &world.testbed;
+    ensure!(testbed.lease_holder()?.is_some(), "somebody leads");
+    for arguments in [
+        &["scale", "deployment", RELEASE, "--replicas=0"][..],
+        &[
+            "wait",
+            "pod",
+            "--for=delete",
+            "--selector=app.kubernetes.io/component=operator",
+            "--timeout=60s",
+        ],
+    ] {
+        let within = ["--namespace", NAMESPACE];
+        testbed.hub().kubectl(&[arguments, &within].concat())?;
+    }
+    let left = testbed.lease_holder()?;
+    ensure!(left.is_none(), "{left:?} holds the Lease still");
+    testbed.install_operator()
+}
+
+/// Waits until the API server serves the definitions of a version of the chart; returns which objects they are.
+fn definitions_are_of(world: &World, version: &str) -> Result<String> {
+    let hub = world.testbed.hub();
+    let older = version == BEFORE;
+    let backwards = json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "Freeze", "metadata": {"name": "backwards"},
+        "spec": {"from": "2020-01-02T00:00:00Z", "until": "2020-01-01T00:00:00Z", "reason": "never"},
+    });
+    let file = tempfile::NamedTempFile::new().context("make a file")?;
+    fs::write(file.path(), backwards.to_string()).context("write a Freeze")?;
+    let file = file.path().display().to_string();
+    // A definition that was changed is served a moment later.
+    until(&format!("the definitions of {version} are served"), || {
+        let table = hub.kubectl(&["get", "gamesapplications", "--all-namespaces"])?;
+        let shown = table.contains(&NEW_COLUMN.to_uppercase());
+        let taken = hub.kubectl(&["create", "--dry-run=server", "-f", &file]);
+        Ok(match (shown, &taken) {
+            (false, Ok(_)) if older => None,
+            (true, Err(error))
+                if !older && format!("{error:#}").contains("until must be later") =>
+            {
+                None
+            }
+            _ => Some(format!(
+                "the column is shown: {shown}; a Freeze backwards: {taken:?}"
+            )),
+        })
+    })?;
+    let selector = "--selector=app.kubernetes.io/part-of=flambeau";
+    let get = |shown: &str| hub.kubectl(&["get", "crd", selector, "-o", shown]);
+    let of = get(r"jsonpath={.items[*].metadata.labels.helm\.sh/chart}")?;
+    ensure!(
+        of.split(' ').count() == 7
+            && of
+                .split(' ')
+                .all(|chart| chart == format!("flambeau-{version}")),
+        "all definitions are of {version}: {of}"
+    );
+    get("jsonpath={.items[*].metadata.uid}")
+}
+
+/// What people declared in a stage.
+fn declared(world: &World, stage: &Stage<'_>) -> Result<String> {
+    let shown = "jsonpath={.items[*].spec}";
+    world.testbed.hub().kubectl(&[
+        "-n",
+        &stage.namespace,
+        "get",
+        "gamesapplications",
+        "-o",
+        shown,
+    ])
 }
 
 /// The version of everything that belongs to the applications of a stage, on the hub and in the members.

@@ -14,6 +14,7 @@ use flambeau_scenarios::{
     demo::judge::present,
     hub::{condition, outcome, status, unrest, unrest_but_for},
 };
+use flambeau_testbed::cluster::Cluster;
 use serde_json::{Value, json};
 
 use crate::{
@@ -106,7 +107,7 @@ impl<'a> Stage<'a> {
 }
 
 impl Played<'_> {
-    fn world(&self) -> &World {
+    pub fn world(&self) -> &World {
         self.stage.world
     }
 
@@ -317,6 +318,34 @@ impl Played<'_> {
             "{migration} ended as {ended:?} instead of {expected:?}: {steps}"
         );
         Ok(())
+    }
+
+    /// Waits until a move is walked back for a reason, and returns what it says of it.
+    pub fn walks_back(&self, migration: &str, reason: &str) -> Result<String> {
+        self.ends(migration, MigrationOutcome::Aborted)?;
+        let moves = self.moves()?;
+        let found = moves
+            .into_iter()
+            .find(|found| found.metadata.name.as_deref() == Some(migration));
+        let said = found
+            .and_then(|found| found.status?.abort_reason)
+            .unwrap_or_default();
+        ensure!(
+            said.contains(reason),
+            "{migration} was walked back for another reason than {reason}: {said}"
+        );
+        Ok(said)
+    }
+
+    /// Waits until it rests there, whole, and no other member has anything of it.
+    pub fn rests_alone_at(&self, cluster: &str) -> Result<()> {
+        self.rests_at(cluster)?;
+        self.whole_at(cluster)?;
+        let members = self.world().testbed.members().iter();
+        members
+            .map(Cluster::name)
+            .filter(|member| *member != cluster)
+            .try_for_each(|member| self.nothing_at(member))
     }
 
     /// The application's objects that a cluster has.

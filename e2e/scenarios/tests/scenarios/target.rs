@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use flambeau_crds::{
-    GamesApplication, Sensitivity,
-    migration::{MigrationOutcome, MigrationStep},
-};
+use anyhow::{Result, ensure};
+use flambeau_crds::{GamesApplication, Sensitivity, migration::MigrationStep};
+use flambeau_testbed::cluster::Cluster;
 use jiff::Timestamp;
 use serde_json::json;
 
 use crate::{load::Counted, wait::until, world::World};
+
+/// What requests that were under way get to end.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+
+/// Within which time no request goes to a target any more that is lost while requests go over.
+const WALKED_BACK: Duration = Duration::from_secs(10);
 
 /// Changes the settings in an application's ConfigMap.
 fn set(object: &mut GamesApplication, settings: &[(&str, &str)]) {
@@ -35,31 +39,16 @@ pub fn never_ready(world: &World) -> Result<Counted> {
         );
     })?;
     let load = played.load()?;
-    world.sign(
-        "european",
-        "Personal",
-        &json!({ "jurisdiction": { "allowed": ["EU"] } }),
-    )?;
+    world.sign_european()?;
     let migration = played.moves_to_step(MigrationStep::Ready)?;
-    played.ends(&migration, MigrationOutcome::Aborted)?;
-    let moves = played.moves()?;
-    let status = moves[0].status.clone().context("a status")?;
-    let reason = status.abort_reason.unwrap_or_default();
-    ensure!(
-        reason.contains("ReadyTimeout"),
-        "the move says why it was abandoned: {reason}"
-    );
-    played.rests_at("ovh")?;
-    played.nothing_at("alibaba")?;
-    played.nothing_at("atos")?;
+    played.walks_back(&migration, "ReadyTimeout")?;
+    played.rests_alone_at("ovh")?;
     load.ends_clean()
 }
 
 /// The first choice answers half of its requests with an error: the move is walked back in the middle of Shift, no request
 /// fails before it or after it, and the next goes elsewhere.
 pub fn answers_with_errors(world: &World) -> Result<Counted> {
-    /// What requests that were under way then get to end.
-    const UNDER_WAY: Duration = Duration::from_secs(2);
     let stage = world.stage("errors")?;
     let asked = stage.asked(Sensitivity::Personal, &["alibaba", "atos", "ovh"]);
     let played = stage.play(asked, |object| {
@@ -70,24 +59,11 @@ pub fn answers_with_errors(world: &World) -> Result<Counted> {
     })?;
     let load = played.load()?;
     let signed = Timestamp::now();
-    world.sign(
-        "european",
-        "Personal",
-        &json!({ "jurisdiction": { "allowed": ["EU"] } }),
-    )?;
+    world.sign_european()?;
     let migration = played.moves_to_step(MigrationStep::Shift)?;
-    played.ends(&migration, MigrationOutcome::Aborted)?;
+    let reason = played.walks_back(&migration, "TargetErrors")?;
     let over = Timestamp::now().duration_since(signed).unsigned_abs() + UNDER_WAY;
-    let moves = played.moves()?;
-    let status = moves[0].status.clone().context("a status")?;
-    let reason = status.abort_reason.unwrap_or_default();
-    ensure!(
-        reason.contains("TargetErrors"),
-        "the move says why it was walked back: {reason}"
-    );
-    played.rests_at("ovh")?;
-    played.nothing_at("alibaba")?;
-    played.nothing_at("atos")?;
+    played.rests_alone_at("ovh")?;
     let (counted, _) = load.ends_after_loss(&[played.name()], &[signed], over)?;
     Ok(counted.note(format!("walked back: {reason}")))
 }
@@ -103,14 +79,10 @@ pub fn cut_off_before_shift(world: &World) -> Result<Counted> {
     let load = played.load()?;
     let atos = world.member("atos");
     atos.kubectl(&["cordon", "atos-1"])?;
-    world.sign(
-        "european",
-        "Personal",
-        &json!({ "jurisdiction": { "allowed": ["EU"] } }),
-    )?;
+    world.sign_european()?;
     let migration = played.moves_to_step(MigrationStep::Ready)?;
     atos.cut_link()?;
-    played.ends(&migration, MigrationOutcome::Aborted)?;
+    played.walks_back(&migration, "")?;
     // What was written to the lost cluster is unknown, not gone: it stays recorded.
     until("the application is active at ovh", || {
         let status = played.status()?;
@@ -118,8 +90,55 @@ pub fn cut_off_before_shift(world: &World) -> Result<Counted> {
         Ok((!at).then(|| status.next.unwrap_or_default()))
     })?;
     atos.restore_link()?;
-    played.rests_at("ovh")?;
-    played.nothing_at("atos")?;
-    played.nothing_at("alibaba")?;
+    played.rests_alone_at("ovh")?;
     load.ends_clean()
+}
+
+/// Every process of the target's cluster is killed when half of the requests go there.
+pub fn killed_during_shift(world: &World) -> Result<Counted> {
+    lost_during_shift(
+        world,
+        "killed-late",
+        |atos| atos.kill(),
+        || world.bring_back("atos"),
+    )
+}
+
+/// The link of the target's cluster is cut when half of the requests go there: what is sent there hangs.
+pub fn cut_off_during_shift(world: &World) -> Result<Counted> {
+    let atos = world.member("atos");
+    lost_during_shift(world, "cut-late", Cluster::cut_link, || atos.restore_link())
+}
+
+/// The target is lost in the middle of Shift: requests go back to the source at once, and only those fail that are sent in
+/// between; the next move goes elsewhere, and what was written is erased when the cluster is back.
+fn lost_during_shift(
+    world: &World,
+    name: &str,
+    lose: impl Fn(&Cluster) -> Result<()>,
+    bring_back: impl Fn() -> Result<()>,
+) -> Result<Counted> {
+    let stage = world.stage(name)?;
+    let mut asked = stage.asked(Sensitivity::Personal, &["alibaba", "atos", "ovh"]);
+    // Long enough to be lost meanwhile.
+    asked.pace.stage_seconds = 6;
+    let played = stage.play(asked, |_| {})?;
+    let load = played.load()?;
+    world.sign_european()?;
+    let migration = played.moves_to_step(MigrationStep::Shift)?;
+    load.answered_by(played.name(), "atos")?;
+    let lost = Timestamp::now();
+    lose(world.member("atos"))?;
+    let reason = played.walks_back(&migration, "Target")?;
+    played.serves_at("ovh", "atos")?;
+    bring_back()?;
+    played.rests_alone_at("ovh")?;
+    let moves = played.moves()?;
+    ensure!(
+        moves.len() == 2,
+        "one move was walked back and one made, which are not {}",
+        moves.len()
+    );
+    let (counted, _) = load.ends_after_loss(&[played.name()], &[lost], WALKED_BACK)?;
+    Ok(counted.note(format!("walked back: {reason}")))
 }

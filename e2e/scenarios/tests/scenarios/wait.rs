@@ -1,13 +1,12 @@
 //! Waiting for conditions, and reading what the operator tells.
 
 use std::{
-    fs,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
-use flambeau_testbed::{cluster::Cluster, command};
+use anyhow::{Result, bail};
+use flambeau_testbed::command;
 
 use crate::world::World;
 
@@ -50,10 +49,4 @@ pub fn metric(world: &World, line: &str) -> Result<()> {
         };
         Ok((!text.lines().any(|found| found == line)).then(|| "it is not there".to_owned()))
     })
-}
-
-/// A kubeconfig of a member as text.
-pub fn kubeconfig(member: &Cluster) -> Result<String> {
-    let file = member.kubeconfig();
-    fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
 }

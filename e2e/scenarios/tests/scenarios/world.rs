@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 
 use crate::{stage::Stage, wait::until};
 
+/// The policy by which no other state may compel who operates personal data.
+pub const EUROPEAN: &str = "european";
+
 /// Whether there is time for more.
 pub fn soak() -> bool {
     std::env::var("SOAK").is_ok_and(|soak| !["", "0"].contains(&soak.as_str()))
@@ -52,8 +55,8 @@ impl World {
 
     fn declare_fleet(&self) -> Result<()> {
         let hub = self.testbed.hub();
-        hub.apply(&fleet::secrets(&self.testbed)?)?;
         hub.apply(&fleet::providers()?)?;
+        fleet::join(&self.testbed, &[])?;
         hub.apply(&fleet::clusters()?)?;
         let arguments = [
             "wait",
@@ -72,7 +75,9 @@ impl World {
         self.testbed.hub().resume_component(API_SERVER)?;
         self.testbed.hub().restart_api_server()?;
         self.testbed.uninstall_operator()?;
-        self.testbed.end_replica(Replica::Second, Signal::SIGKILL)?;
+        for standby in [Replica::Second, Replica::Third] {
+            self.testbed.end_replica(standby, Signal::SIGKILL)?;
+        }
         self.one_operator()?;
         for member in self.testbed.members() {
             self.mend(member)?;
@@ -190,6 +195,12 @@ impl World {
             policy["spec"][key] = value.clone();
         }
         self.testbed.hub().apply(&policy.to_string())
+    }
+
+    /// Signs the policy [`EUROPEAN`]: personal data leaves `alibaba`.
+    pub fn sign_european(&self) -> Result<()> {
+        let rule = json!({ "jurisdiction": { "allowed": ["EU"] } });
+        self.sign(EUROPEAN, "Personal", &rule)
     }
 
     /// Takes a policy back.
