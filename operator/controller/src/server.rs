@@ -31,7 +31,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const LIMITS: Limits = Limits {
     connections: 128,
     of_one_address: 16,
-    header: Duration::from_secs(10),
+    header: Duration::from_secs(2),
     answer: Duration::from_secs(30),
 };
 

@@ -162,6 +162,17 @@ fn evidence(cluster: &Cluster) -> Result<()> {
         )?;
         taken("the same by an administrator", patch(ADMINISTRATOR, &fate))?;
     }
+    // Nor has it deleted with an owner that they may delete.
+    let mut owned = migration(&json!({}));
+    owned["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "Evacuation", "name": "atos",
+        "uid": "0b1d5a72-0000-4000-8000-000000000000",
+    }]);
+    refuses(
+        "an owner from the beginning",
+        "metadata.ownerReferences, metadata.finalizers: only those who may delete the object",
+        || cluster.admit(Some("sre"), &owned),
+    )?;
     taken("a pause", patch("sre", r#"{"spec": {"pause": true}}"#))
 }
 
@@ -299,6 +310,13 @@ fn clusters(cluster: &Cluster) -> Result<()> {
         "an owner that is not there",
         "metadata.ownerReferences, metadata.finalizers: only those",
         || patch("sre", &orphan),
+    )?;
+    taken(
+        "what the garbage collector does to end a deletion in the foreground",
+        patch(
+            "system:serviceaccount:kube-system:generic-garbage-collector",
+            r#"{"metadata": {"finalizers": ["foregroundDeletion"]}}"#,
+        ),
     )?;
     let delete =
         |name: &str| cluster.kubectl(&["delete", "cloudprovider", name, "--dry-run=server"]);

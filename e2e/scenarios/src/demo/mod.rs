@@ -164,6 +164,10 @@ impl<'a> Story<'a> {
             ),
         ];
         let folder = manifests();
+        if folder.exists() {
+            let context = || format!("remove {} of an earlier story", folder.display());
+            std::fs::remove_dir_all(&folder).with_context(context)?;
+        }
         for (name, text) in &files {
             write(&folder.join(name), text)?;
         }

@@ -106,6 +106,10 @@ impl Job<'_> {
             self.declared,
             self.epoch,
         )?;
+        // All or nothing: what others read is not written for what cannot be.
+        for write in &pending.writes {
+            self.resource(write)?;
+        }
         if !pending.is_empty() {
             let (epochs, key) = (&self.member.fence.epochs, &self.declared.key);
             let raise = epochs.raise(
@@ -167,16 +171,19 @@ impl Job<'_> {
         Ok(corrected)
     }
 
-    async fn write(&self, write: &Write) -> Result<bool, MemberError> {
+    /// How the member serves what is to be written.
+    fn resource(&self, write: &Write) -> Result<Resource, MemberError> {
         let object = &self.declared.objects[write.index];
-        let resource =
-            self.member
-                .resource(&object.kind)
-                .ok_or_else(|| MemberError::NotServed {
-                    cluster: self.member.name.clone(),
-                    object: title(object),
-                    kind: object.kind.clone(),
-                })?;
+        let resource = self.member.resource(&object.kind);
+        resource.ok_or_else(|| MemberError::NotServed {
+            cluster: self.member.name.clone(),
+            object: title(object),
+            kind: object.kind.clone(),
+        })
+    }
+
+    async fn write(&self, write: &Write) -> Result<bool, MemberError> {
+        let (object, resource) = (&self.declared.objects[write.index], self.resource(write)?);
         // Closed never: the semaphore lives as long as the member.
         let _permit = self.member.permits.acquire().await;
         // The member may have gone silent while others were waited for.

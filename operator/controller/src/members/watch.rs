@@ -34,6 +34,9 @@ const SILENCE: Duration = Duration::from_secs(150);
 /// How soon a list or watch that failed is tried again; doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// What a member says that may pass by itself is told once it has said so for
+/// about as long.
+const PASSING: Duration = Duration::from_secs(4);
 /// How long more declarations are waited for before a kind is listed again.
 const BURST: Duration = Duration::from_millis(100);
 /// A watch that ends earlier by itself is not begun again at once.
@@ -169,7 +172,11 @@ impl Watch {
                     if error.code() == Some(404) {
                         self.member.rediscover.notify_one();
                     }
-                    self.note_trouble(&error);
+                    // What may pass by itself is told when it has not: to tell it ends a move.
+                    let passing = matches!(error.code(), Some(401 | 404 | 408 | 410 | 429));
+                    if !passing || pause >= PASSING {
+                        self.note_trouble(&error);
+                    }
                     tokio::select! {
                         () = sleep(pause) => {}
                         _ = generation.changed() => {}

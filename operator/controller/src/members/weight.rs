@@ -4,28 +4,31 @@
 use super::connection::RequestError;
 
 /// The most that one answer, or one line of a watch, may take. Pages that
-/// would take more are asked for in smaller ones, and one object of 1.5 MiB
-/// takes less however it is made.
-const LIMIT: usize = 64 * 1024 * 1024;
+/// would take more are asked for in smaller ones; one object of 1.5 MiB takes
+/// less unless it is made of little else than objects of one short field.
+const LIMIT: usize = 96 * 1024 * 1024;
 /// A node of the tree that holds an object's fields, be it only one.
 const OBJECT: usize = 640;
 /// A value in a list or an object, with the name of its field.
 const VALUE: usize = 96;
 
-/// Refuses what would take too much, by the signs between its values; those
-/// within texts count as well.
+/// Refuses what would take too much, by the signs between its values. Those
+/// within texts are part of the text: a ConfigMap may hold a file of JSON.
 ///
 /// # Errors
 /// When it would.
 pub(super) fn check(json: &[u8]) -> Result<(), RequestError> {
-    let weight: usize = json
-        .iter()
-        .map(|byte| match byte {
-            b'{' => OBJECT,
-            b'[' | b',' => VALUE,
-            _ => 0,
-        })
-        .sum();
+    let (mut weight, mut text, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = text,
+            b'"' => text = !text,
+            b'{' if !text => weight += OBJECT,
+            b'[' | b',' if !text => weight += VALUE,
+            _ => {}
+        }
+    }
     if weight > LIMIT {
         return Err(RequestError::TooLarge(LIMIT));
     }
@@ -56,5 +59,12 @@ mod tests {
             format!("{schema},").repeat((3 << 19) / schema.len())
         );
         check(largest.as_bytes()).unwrap();
+        let one_field = format!("[{}0]", r#"{"name":"a"},"#.repeat((3 << 19) / 13));
+        check(one_field.as_bytes()).unwrap();
+        // Text that is made of signs, with what ends no text.
+        let text = json!({"data": {"a": format!("\"\\{}", "{[,".repeat(1 << 19)), "b": "{"}});
+        check(text.to_string().as_bytes()).unwrap();
+        let after = format!(r#"["\\\"",{}0]"#, "{},".repeat(1 << 19));
+        assert!(check(after.as_bytes()).is_err());
     }
 }

@@ -196,8 +196,19 @@ impl Hub {
     }
 
     pub fn apply(&self, object: &Value) {
+        // What protects applications knows a new definition a little later than it is served.
+        let early = "There can be a delay between when CustomResourceDefinitions are created";
         let objects = std::slice::from_ref(object);
-        self.plane.apply(objects).unwrap();
+        wait::until("an object is taken", PATIENCE, || {
+            match self.plane.apply(objects) {
+                Ok(()) => Ok(Probe::Done(())),
+                Err(error) if format!("{error:#}").contains(early) => {
+                    Ok(Probe::Pending(format!("{error:#}")))
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .unwrap();
     }
 
     /// Everything that the operator asked for so far.

@@ -209,19 +209,26 @@ fn erasing(application: &Application, record: &ApplicationRecord) -> Option<Stri
     let mut placements = record.placements.iter();
     let retiring = placements.find(|placement| placement.role == Role::Retiring)?;
     let cluster = &retiring.cluster;
-    let refused = in_the_way(application, cluster);
+    let refused = in_the_way(application, cluster).map(|why| format!(": {why}"));
+    let refused = refused.unwrap_or_default();
     Some(format!(
         "the former copy on {cluster} is being erased{refused}"
     ))
 }
 
-/// What keeps a copy from being erased, as the end of a sentence; nothing when
-/// nothing does.
-fn in_the_way(application: &Application, cluster: &str) -> String {
+/// What keeps a copy from being erased; nothing when nothing does.
+fn in_the_way<'a>(application: &'a Application, cluster: &str) -> Option<&'a str> {
     let copy = application.copies.get(cluster);
-    let refused = copy.filter(|copy| !copy.absent());
-    let refused = refused.and_then(|copy| copy.refused.as_ref());
-    refused.map_or_else(String::new, |why| format!(": {why}"))
+    copy.filter(|copy| !copy.absent())?.refused.as_deref()
+}
+
+/// What keeps an application from being erased everywhere.
+fn in_the_way_of_deletion(application: &Application) -> Option<String> {
+    let placements = application.record.placements.iter();
+    let all: Vec<&str> = placements
+        .filter_map(|placement| in_the_way(application, &placement.cluster))
+        .collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn reconciling(
@@ -237,10 +244,8 @@ fn reconciling(
         )
     };
     if application.deleting {
-        let placements = record.placements.iter();
-        let refused: String = placements
-            .map(|one| in_the_way(application, &one.cluster))
-            .collect();
+        let refused = in_the_way_of_deletion(application).map(|why| format!(": {why}"));
+        let refused = refused.unwrap_or_default();
         return on(
             Reason::Deleting,
             format!("objects are being erased from every cluster{refused}"),
@@ -282,7 +287,10 @@ fn reconciling(
 
 fn stalled(application: &Application, decision: &Decision, ready: &Condition) -> Condition {
     if application.deleting {
-        return Condition::new(Truth::False, Reason::Deleting, "");
+        return match in_the_way_of_deletion(application) {
+            Some(why) => Condition::new(Truth::True, Reason::ObjectRefused, why),
+            None => Condition::new(Truth::False, Reason::Deleting, ""),
+        };
     }
     if let Some(invalid) = &application.spec.invalid {
         return Condition::new(Truth::True, Reason::InvalidSpec, invalid.clone());
