@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use flambeau_testbed::control_plane::{ControlPlane, Options};
+use flambeau_testbed::control_plane::{ControlPlane, Options, refused_too_early};
 use flambeau_testbed::helm::chart;
 use flambeau_testbed::paths;
 use flambeau_testbed::upstream::Tools;
@@ -122,7 +122,12 @@ fn protect(hub: &ControlPlane, folder: &Path) -> Result<()> {
     let tried = tried.display().to_string();
     let create = ["create", "--dry-run=server", "-f", &tried, "-o=json"];
     wait::until("applications are protected", PATIENCE, || {
-        let made: serde_json::Value = serde_json::from_str(&hub.kubectl(&create)?)?;
+        let made = match hub.kubectl(&create) {
+            Err(error) if refused_too_early(&error) => {
+                return Ok(Probe::Pending(format!("{error:#}")));
+            }
+            made => serde_json::from_str::<serde_json::Value>(&made?)?,
+        };
         Ok(if made["metadata"]["finalizers"].is_null() {
             Probe::Pending("no finalizer yet".to_owned())
         } else {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use light::{ControlPlane, Options};
+pub use light::{ControlPlane, Options, refused_too_early};
 
 use crate::pki::{self, Authority};
 use crate::process::Component;

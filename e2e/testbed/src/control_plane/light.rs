@@ -47,6 +47,14 @@ pub struct ControlPlane {
     _temporary: Option<TempDir>,
 }
 
+/// Whether an object was refused only because the policy that protects applications from their creation on does not know
+/// their definition yet: it does a moment after the API server serves a new one.
+#[must_use]
+pub fn refused_too_early(error: &anyhow::Error) -> bool {
+    format!("{error:#}")
+        .contains("There can be a delay between when CustomResourceDefinitions are created")
+}
+
 impl ControlPlane {
     /// Starts one whose data, logs and kubeconfig live in `folder`, and waits until it is ready.
     ///

@@ -7,7 +7,7 @@ use base64::{
 };
 use flambeau_operator::members::rights::RENEWED_LABEL;
 use flambeau_testbed::{
-    control_plane::{ControlPlane, Options},
+    control_plane::{ControlPlane, Options, refused_too_early},
     helm::{Helm, NAMESPACE, RELEASE},
     upstream::Tools,
     wait::{self, Probe},
@@ -196,15 +196,11 @@ impl Hub {
     }
 
     pub fn apply(&self, object: &Value) {
-        // What protects applications knows a new definition a little later than it is served.
-        let early = "There can be a delay between when CustomResourceDefinitions are created";
         let objects = std::slice::from_ref(object);
         wait::until("an object is taken", PATIENCE, || {
             match self.plane.apply(objects) {
                 Ok(()) => Ok(Probe::Done(())),
-                Err(error) if format!("{error:#}").contains(early) => {
-                    Ok(Probe::Pending(format!("{error:#}")))
-                }
+                Err(error) if refused_too_early(&error) => Ok(Probe::Pending(format!("{error:#}"))),
                 Err(error) => Err(error),
             }
         })
