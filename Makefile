@@ -76,7 +76,7 @@ bench: upstream operator ## Measure speed and memory (target/bench/report.json; 
 test-testbed: upstream games operator ## Crash and recover the testbed itself (takes a running one down)
 	@cargo test --package flambeau-testbed --test whole -- --ignored --nocapture
 
-test-scenarios: upstream games operator ## Try what goes wrong in the world, once (20 minutes; some of it with SCENARIOS=name)
+test-scenarios: upstream games operator ## Try what goes wrong in the world, once (half an hour; some of it with SCENARIOS=name)
 	@cargo test --package flambeau-scenarios --test scenarios -- --include-ignored $(SCENARIOS)
 
 testbed:

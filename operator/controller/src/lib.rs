@@ -27,6 +27,7 @@ pub mod report;
 pub mod requests;
 pub mod server;
 pub mod service;
+mod text;
 mod time_limit;
 pub mod traces;
 pub mod transport;

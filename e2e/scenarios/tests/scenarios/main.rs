@@ -34,7 +34,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use flambeau_testbed::{prerequisites, progress::Progress, testbed::Testbed};
 use libtest_mimic::{Arguments, Failed, Trial};
 use load::Counted;
@@ -194,7 +194,7 @@ fn once(world: &mut Option<World>, scenario: Scenario) -> Result<String> {
             if tidied.is_ok() {
                 *world = Some(current);
             }
-            Err(error.context(format!("after {seconds:.1} s; {hints}")))
+            Err(anyhow!("after {seconds:.1} s: {error:#}\n{hints}"))
         }
     }
 }

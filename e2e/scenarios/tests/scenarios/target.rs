@@ -82,7 +82,7 @@ pub fn cut_off_before_shift(world: &World) -> Result<Counted> {
     world.sign_european()?;
     let migration = played.moves_to_step(MigrationStep::Ready)?;
     atos.cut_link()?;
-    played.walks_back(&migration, "")?;
+    let reason = played.walks_back(&migration, "Cluster")?;
     // What was written to the lost cluster is unknown, not gone: it stays recorded.
     until("the application is active at ovh", || {
         let status = played.status()?;
@@ -91,7 +91,8 @@ pub fn cut_off_before_shift(world: &World) -> Result<Counted> {
     })?;
     atos.restore_link()?;
     played.rests_alone_at("ovh")?;
-    load.ends_clean()
+    let counted = load.ends_clean()?;
+    Ok(counted.note(format!("walked back: {reason}")))
 }
 
 /// Every process of the target's cluster is killed when half of the requests go there.

@@ -1,5 +1,7 @@
 //! The testbed with its fleet, and what scenarios do and await.
 
+use std::fs;
+
 use anyhow::{Context, Result};
 use flambeau_scenarios::{
     fleet,
@@ -162,9 +164,22 @@ impl World {
         self.thinks(member, "Healthy")
     }
 
-    /// Where to look when something failed.
+    /// Where to look when something failed, and what the operator complained of last: who reads this may not have the logs.
     pub fn hints(&self) -> String {
-        format!("logs: {}", self.testbed.folder().display())
+        const SHOWN: usize = 12;
+        let log = fs::read_to_string(self.testbed.operator_log()).unwrap_or_default();
+        let complaints = log
+            .lines()
+            .rev()
+            .filter(|line| line.contains(" WARN ") || line.contains("ERROR "))
+            .take(SHOWN);
+        let mut complaints: Vec<&str> = complaints.collect();
+        complaints.reverse();
+        format!(
+            "logs: {}; the operator's last complaints:\n{}",
+            self.testbed.folder().display(),
+            complaints.join("\n")
+        )
     }
 
     /// A member.

@@ -1,5 +1,6 @@
 //! Events: what people see in `kubectl describe` and `kubectl events`.
 
+use crate::text::cut;
 use flambeau_crds::{
     EvacuationStatus, GamesApplicationStatus, MigrationSpec, MigrationStatus,
     evacuation::EvacuationOutcome, migration::MigrationType,
@@ -75,12 +76,8 @@ async fn publish(recorder: &Recorder, happening: Happening) {
 }
 
 /// As much of a note as an API server takes; conditions have it as a whole.
-fn shortened(mut note: String) -> String {
-    if note.len() > LONGEST_NOTE {
-        note.truncate(note.floor_char_boundary(LONGEST_NOTE - '…'.len_utf8()));
-        note.push('…');
-    }
-    note
+fn shortened(note: String) -> String {
+    cut(note, LONGEST_NOTE)
 }
 
 fn about(kind: &str, key: &ApplicationKey, uid: &str) -> ObjectReference {

@@ -1,6 +1,7 @@
 //! Records of applications: what the planner wants stored, as status of the
 //! API's kind, and back.
 
+use crate::text::cut;
 use flambeau_crds::{
     GamesApplicationStatus,
     application::{self, Candidate, PlacementRole},
@@ -182,11 +183,7 @@ pub fn conditions(
 const MESSAGE_LIMIT: usize = 4096;
 
 fn readable(message: &str) -> String {
-    if message.len() <= MESSAGE_LIMIT {
-        return message.to_owned();
-    }
-    let end = message.floor_char_boundary(MESSAGE_LIMIT);
-    format!("{}…", &message[..end])
+    cut(message.to_owned(), MESSAGE_LIMIT)
 }
 
 /// One condition as the API has it; a message that is too long is cut.

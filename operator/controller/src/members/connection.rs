@@ -7,7 +7,7 @@ use super::{
     token::Token,
     weight,
 };
-use crate::{leader::Leadership, transport};
+use crate::{leader::Leadership, text::cut, transport};
 use flambeau_planner::model::Name;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -321,17 +321,6 @@ impl std::fmt::Display for ApiError {
 /// Cuts a message at a readable length.
 pub(super) fn shortened(message: String) -> String {
     cut(message, MESSAGE_LIMIT)
-}
-
-/// Cuts a text at a length in bytes, and frees what it took.
-pub(super) fn cut(mut text: String, limit: usize) -> String {
-    if text.len() > limit {
-        let end = text.floor_char_boundary(limit);
-        text.truncate(end);
-        text.push('…');
-        text.shrink_to_fit();
-    }
-    text
 }
 
 /// The message of an error and of everything beneath it, without repetition.

@@ -2,10 +2,11 @@
 //! requests, and none of their bodies when nothing changed.
 
 use super::{
-    connection::{Connection, REQUEST_TIMEOUT, RequestError, cut, get},
+    connection::{Connection, REQUEST_TIMEOUT, RequestError, get},
     member::Member,
     metrics::Verb,
 };
+use crate::text::cut;
 use flambeau_planner::model::{Kind, Name};
 use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;

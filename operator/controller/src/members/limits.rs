@@ -22,8 +22,9 @@ use std::collections::BTreeSet;
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 /// Kinds of this group grant permissions.
 const PERMISSIONS: &str = "rbac.authorization.k8s.io";
-/// What a pod made as this account would not be found again, and run on after
-/// the application has moved.
+/// Such a pod could make others, as this account may, which carry no mark of
+/// the application: nobody would find them, and they would run on after it
+/// has moved.
 const OWN_ACCOUNT: &str = "runs pods as the ServiceAccount as which Flambeau writes applications: name another one under serviceAccountName, or none";
 
 /// How far Flambeau goes on one member.
@@ -106,6 +107,13 @@ impl Limits {
         (!listed).then_some(
             "is not among spec.access.namespaces of the MemberCluster: name it there with `kubectl flambeau join`, or declare the application in another namespace",
         )
+    }
+
+    /// Why nothing is read in a namespace: objects may be there from a time
+    /// when it was.
+    pub fn hide_namespace(&self, namespace: &str) -> Option<&'static str> {
+        self.refuse_namespace(namespace)
+            .filter(|_| !self.namespaces.is_empty() && !self.namespaces.contains(namespace))
     }
 
     /// Why a kind is not written.

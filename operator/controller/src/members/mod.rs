@@ -363,11 +363,17 @@ impl Members {
 
     /// What an application's copy on a member looks like. An object is
     /// current when it is there as declared under `epoch`. Endpoints at the
-    /// edge are left 0.
+    /// edge are left 0. Where Flambeau may not look, nothing is known.
     pub fn observe(&self, cluster: &str, key: &ApplicationKey, epoch: i64) -> CopyObservation {
         let Some(member) = self.member(cluster) else {
             return CopyObservation::default();
         };
+        if let Some(why) = member.limits().hide_namespace(&key.namespace) {
+            return CopyObservation {
+                refused: Some(format!("namespace {} {why}", key.namespace)),
+                ..CopyObservation::default()
+            };
+        }
         let declared = member.declared(key);
         let wanted = self.0.shared.wanted.borrow().clone();
         let mut contents = member.store.lock();

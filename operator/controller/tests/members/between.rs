@@ -245,24 +245,46 @@ async fn what_is_served_in_another_version_only_is_not_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kind_that_is_not_allowed_any_more_is_not_gone() {
+    let before = json!({"kinds": ["configmaps", "games.example.org"]});
+    narrowed(
+        &before,
+        &json!({"kinds": ["services"]}),
+        "spec.access.kinds",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_a_namespace_that_is_not_allowed_any_more_is_not_gone() {
+    let before = json!({"namespaces": ["games", "medals"]});
+    narrowed(
+        &before,
+        &json!({"namespaces": ["medals"]}),
+        "spec.access.namespaces",
+    )
+    .await;
+}
+
+/// A copy is there, and Flambeau may not look at it any more: it says why, and takes it for gone neither at once nor after a
+/// restart.
+async fn narrowed(before: &Value, after: &Value, field: &str) {
     let (_fake, server) = Fake::start();
     let fleet = Fleet::with(MemberSettings::default());
     let kubeconfig = server.kubeconfig();
-    let with = |kinds: &[&str]| fleet.configure_with(&json!({"kinds": kinds}), Ok(&kubeconfig));
-    with(&["configmaps", "games.example.org"]);
+    fleet.configure_with(before, Ok(&kubeconfig));
     let declared = game();
     fleet.declare(&declared);
     let copy = || fleet.observe(&declared, 1);
     let seen = || copy().observed && copy().present == 1;
     fleet.until("seen", seen).await;
 
-    with(&["services"]);
+    fleet.configure_with(after, Ok(&kubeconfig));
     fleet
         .until("told", || {
             assert!(!copy().absent(), "it runs on");
             copy()
                 .refused
-                .is_some_and(|why| why.contains("spec.access.kinds") && why.contains("join"))
+                .is_some_and(|why| why.contains(field) && why.contains("join"))
         })
         .await;
     assert!(!copy().observed);
@@ -270,14 +292,14 @@ async fn a_kind_that_is_not_allowed_any_more_is_not_gone() {
     // A process that never saw it.
     let anew = Fleet::with(MemberSettings::default());
     anew.declare(&declared);
-    anew.configure_with(&json!({"kinds": ["services"]}), Ok(&kubeconfig));
+    anew.configure_with(after, Ok(&kubeconfig));
     anew.until("told, and there is no more to see", || {
         anew.observe(&declared, 1).refused.is_some() && anew.members.observes("member")
     })
     .await;
     assert!(!anew.observe(&declared, 1).observed);
 
-    with(&["games.example.org"]);
+    fleet.configure_with(before, Ok(&kubeconfig));
     fleet
         .until("seen again", || seen() && copy().refused.is_none())
         .await;

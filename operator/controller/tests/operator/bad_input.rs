@@ -5,6 +5,7 @@ use crate::{
     active, alone,
     fleet::{Fleet, application, condition},
     joined::join,
+    shared::shared,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use flambeau_operator::members::rights::RENEWED_LABEL;
@@ -76,8 +77,7 @@ fn definitions_older_than_the_operator_are_told_and_nothing_is_done() {
 
 #[test]
 fn without_gateway_api_an_application_runs_and_says_why_nobody_reaches_it() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     let mut shop = application("shop");
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"},
         "spec": {"ports": [{"port": 80}]}});
@@ -104,8 +104,7 @@ fn without_gateway_api_an_application_runs_and_says_why_nobody_reaches_it() {
 
 #[test]
 fn a_member_without_admission_policies_is_told_and_serves() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     let options = Options {
         apiserver_arguments: vec![
             "--disable-admission-plugins=MutatingAdmissionPolicy,MutatingAdmissionWebhook,ValidatingAdmissionPolicy,ValidatingAdmissionWebhook".to_owned(),
@@ -132,6 +131,9 @@ fn a_member_without_admission_policies_is_told_and_serves() {
     badges["spec"]["placement"]["preferredClusters"] = json!(["old"]);
     fleet.place(&badges);
     assert_eq!(active(&fleet.get("gapp/badges")), Some("old"));
+    // As long as it is there.
+    fleet.hub(&["delete", "gapp", "badges", "--timeout=60s"]);
+    fleet.hub(&["delete", "membercluster", "old", "--timeout=60s"]);
 }
 
 /// The token of an account, over since an hour.

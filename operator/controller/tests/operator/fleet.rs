@@ -92,13 +92,7 @@ impl Fleet {
                     "metadata": {"name": format!("member-{cluster}"), "namespace": "default"},
                     "stringData": {"kubeconfig": linked},
                 }),
-                json!({
-                    "apiVersion": "flambeau.dev/v1alpha1", "kind": "MemberCluster", "metadata": {"name": cluster},
-                    "spec": {
-                        "provider": provider, "residency": "FR", "health": {"unreachableAfterSeconds": 2},
-                        "kubeconfigSecret": {"namespace": "default", "name": format!("member-{cluster}")},
-                    },
-                }),
+                member_cluster(cluster, provider),
             ]);
         }
         fleet.hub.apply(&facts).unwrap();
@@ -379,6 +373,17 @@ pub fn condition(object: &Value, type_: &str) -> Option<Value> {
         .iter()
         .find(|condition| condition["type"] == *type_)
         .cloned()
+}
+
+/// A cluster of the fleet, as the tests begin with it.
+pub fn member_cluster(name: &str, provider: &str) -> Value {
+    json!({
+        "apiVersion": "flambeau.dev/v1alpha1", "kind": "MemberCluster", "metadata": {"name": name},
+        "spec": {
+            "provider": provider, "residency": "FR", "health": {"unreachableAfterSeconds": 2},
+            "kubeconfigSecret": {"namespace": "default", "name": format!("member-{name}")},
+        },
+    })
 }
 
 /// A provider about which everything is known: French through and through.

@@ -178,8 +178,7 @@ fn without_a_lawful_cluster_nothing_moves_until_there_is_one() {
 
 #[test]
 fn what_cannot_be_used_is_told_and_harms_nobody() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     let mut unserved = application("unserved");
     unserved["spec"]["resources"][0] =
         json!({"apiVersion": "example.org/v1", "kind": "Torch", "metadata": {"name": "torch"}});
@@ -217,12 +216,12 @@ fn what_cannot_be_used_is_told_and_harms_nobody() {
     });
 
     fleet.place(&application("badges"));
+    fleet.hub(&["delete", "membercluster/three", "secret/garbage"]);
 }
 
 #[test]
 fn what_is_in_use_is_not_deleted() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     fleet.place(&application("badges"));
     fleet.hub(&["delete", "membercluster", "one", "--wait=false"]);
     fleet.hub(&["delete", "cloudprovider", "east", "--wait=false"]);

@@ -3,7 +3,7 @@
 
 use crate::{
     alone,
-    fleet::{Fleet, provider_facts},
+    fleet::{Fleet, member_cluster, provider_facts},
 };
 use std::{
     ops::Deref,
@@ -80,8 +80,11 @@ impl Shared {
         let fleet = &self.fleet;
         let declared = "evacuations,freezes,sovereigntypolicies,gamesapplications,migrations";
         fleet.hub(&["delete", declared, "-n=default", "--all", "--timeout=60s"]);
-        fleet.apply(&provider_facts("east"));
-        fleet.apply(&provider_facts("west"));
+        for (cluster, provider) in [("one", "east"), ("two", "west")] {
+            fleet.apply(&provider_facts(provider));
+            fleet.apply(&member_cluster(cluster, provider));
+            fleet.condition(&format!("membercluster/{cluster}"), "Ready", "True");
+        }
         fleet.thought();
         // Told by what was there before.
         fleet.hub(&["delete", "events", "--all"]);

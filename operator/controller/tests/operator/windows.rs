@@ -46,8 +46,7 @@ fn an_evacuation_empties_a_cluster_and_keeps_it_empty() {
 
 #[test]
 fn an_evacuation_says_at_once_that_room_is_missing() {
-    let _alone = alone();
-    let fleet = Fleet::start();
+    let fleet = shared();
     let mut large = application("badges");
     large["spec"]["resources"][1] = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "badges"},
@@ -70,10 +69,10 @@ fn an_evacuation_says_at_once_that_room_is_missing() {
         r#"{"spec": {"capacity": {"cpu": "5"}}}"#,
     ]);
     fleet.until("the request is known", |fleet| {
-        let resources = &fleet.get("membercluster/two")["status"];
-        let badges = fleet.get("gapp/badges");
-        let seen = badges["status"]["observedGeneration"] == badges["metadata"]["generation"];
-        seen && resources["observedGeneration"] == 2
+        ["membercluster/two", "gapp/badges"].iter().all(|what| {
+            let object = fleet.get(what);
+            object["status"]["observedGeneration"] == object["metadata"]["generation"]
+        })
     });
     let spec = json!({"cluster": "one", "reason": "maintenance"});
     fleet.apply(&operation("Evacuation", "one", spec));
@@ -87,6 +86,15 @@ fn an_evacuation_says_at_once_that_room_is_missing() {
     fleet.until("an event tells", |fleet| {
         fleet.hub(&["get", "events", "-A"]).contains("ClusterFull")
     });
+    let without = r#"{"spec": {"capacity": null}}"#;
+    fleet.hub(&[
+        "patch",
+        "membercluster",
+        "two",
+        "--type=merge",
+        "-p",
+        without,
+    ]);
 }
 
 #[test]
