@@ -178,6 +178,18 @@ impl Journal {
         Ok((standing, owner))
     }
 
+    /// Whether any process runs that was written down. What is left of a testbed whose processes were all killed serves
+    /// nobody.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn runs(&self) -> Result<bool> {
+        let entries = self.entries()?;
+        Ok(entries
+            .iter()
+            .any(|entry| matches!(entry, Entry::Process { id, .. } if id.alive())))
+    }
+
     /// Gives back everything that was taken: stops processes first, then removes links, namespaces and groups.
     /// Things that are gone already are no error, so it can be repeated after a crash.
     ///
@@ -321,6 +333,7 @@ mod tests {
                 id: recycled,
             })
             .unwrap();
+        assert!(journal.runs().unwrap());
         journal.give_back().unwrap();
         let _ = ours.wait();
         assert!(!id.alive());
@@ -329,5 +342,32 @@ mod tests {
         assert_eq!(journal.standing().unwrap().0, Standing::Nothing);
         other.kill().unwrap();
         other.wait().unwrap();
+    }
+
+    #[test]
+    fn a_testbed_whose_processes_were_killed_does_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(folder.path());
+        let mut other = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        journal.begin(folder.path()).unwrap();
+        let process = |start_time| Entry::Process {
+            name: "kubelet".to_owned(),
+            id: ProcessId {
+                pid: i32::try_from(other.id()).unwrap(),
+                start_time,
+            },
+        };
+        // Its number is another's now.
+        journal.add(&process(1)).unwrap();
+        assert!(!journal.runs().unwrap());
+        let now = ProcessId::of(i32::try_from(other.id()).unwrap()).unwrap();
+        journal.add(&process(now.start_time)).unwrap();
+        assert!(journal.runs().unwrap());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(!journal.runs().unwrap());
     }
 }

@@ -35,7 +35,8 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Brings a new testbed up; what an earlier one of this repository left is taken down first.
+    /// Brings a new testbed up; what an earlier one of this repository left is taken down first, and what one of another
+    /// left of which nothing runs any more.
     ///
     /// # Errors
     /// When the machine lacks something (nothing is changed then), another repository's testbed runs, or a part does
@@ -344,9 +345,9 @@ fn give_back(progress: Progress) -> Result<bool> {
         return Ok(false);
     }
     let owner = owner.unwrap_or_default();
-    if owner != paths::repository() && owner.exists() {
+    if owner != paths::repository() && owner.exists() && journal.runs()? {
         bail!(
-            "the testbed of {} is on this machine; run `make down` there first",
+            "the testbed of {} runs on this machine; run `make down` there first",
             owner.display()
         );
     }
