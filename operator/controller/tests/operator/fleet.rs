@@ -261,8 +261,15 @@ impl Fleet {
         self.hub.apply(std::slice::from_ref(object)).unwrap();
     }
 
+    /// An object of the hub, by its kind and name.
     pub fn get(&self, what: &str) -> Value {
-        serde_json::from_str(&self.hub(&["get", what, "-o", "json"])).unwrap()
+        // Asked again and again, kubectl takes the processors from what is
+        // waited for.
+        let text = path(what).map_or_else(
+            || self.hub(&["get", what, "-o", "json"]),
+            |path| self.hub.client().get(&path).unwrap(),
+        );
+        serde_json::from_str(&text).unwrap()
     }
 
     pub fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -310,19 +317,13 @@ impl Fleet {
 
     /// Names of ConfigMaps of the test on a member.
     pub fn configmaps(&self, member: &str) -> String {
-        self.member(
-            member,
-            &[
-                "get",
-                "configmaps",
-                "-l",
-                "flambeau.dev/application",
-                "-o",
-                "name",
-            ],
-        )
-        .trim()
-        .to_owned()
+        let path = "/api/v1/namespaces/default/configmaps?labelSelector=flambeau.dev%2Fapplication";
+        let list = self.members[member].client().get(path).unwrap();
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let names = list["items"].as_array().unwrap().iter();
+        let names = names.map(|object| object["metadata"]["name"].as_str().unwrap());
+        let names: Vec<String> = names.map(|name| format!("configmap/{name}")).collect();
+        names.join("\n")
     }
 
     /// Resource versions of everything that Flambeau could have written.
@@ -373,6 +374,20 @@ pub fn condition(object: &Value, type_: &str) -> Option<Value> {
         .iter()
         .find(|condition| condition["type"] == *type_)
         .cloned()
+}
+
+/// Where the hub has an object of Flambeau's that tests wait for.
+fn path(what: &str) -> Option<String> {
+    let (kind, name) = what.split_once('/')?;
+    let within = match kind {
+        "gapp" => "namespaces/default/gamesapplications",
+        "migration" => "namespaces/default/migrations",
+        "membercluster" => "memberclusters",
+        "evacuation" => "evacuations",
+        "freeze" => "freezes",
+        _ => return None,
+    };
+    Some(format!("/apis/flambeau.dev/v1alpha1/{within}/{name}"))
 }
 
 /// A cluster of the fleet, as the tests begin with it.
