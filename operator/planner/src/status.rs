@@ -40,19 +40,13 @@ pub fn record(
         put(&mut next, cluster, Role::Active, epoch, now);
     }
     next.migrations = migration::last_number(application);
-    match application.current_move() {
+    let current = application.current_move();
+    match current.filter(|migration| migration.record.reached(Step::Prepare)) {
         Some(migration) => follow_move(application, migration, &mut next, &snapshot.settings, now),
-        None => {
-            let mut spent = next.epoch;
-            for placement in &mut next.placements {
-                if matches!(placement.role, Role::Target | Role::Source) {
-                    spent = spent.max(placement.epoch);
-                    assume(placement, Role::Retiring, now);
-                }
-            }
-            spend(&mut next, spent);
-            keep_standby(standby.clone(), &mut next, now);
-        }
+        None => end_lost_moves(&mut next, now),
+    }
+    if current.is_none() {
+        keep_standby(standby.clone(), &mut next, now);
     }
     if standby == Standby::Nowhere {
         keep_standby(standby, &mut next, now);
@@ -62,6 +56,19 @@ pub fn record(
     }
     forget_erased(application, snapshot, &mut next);
     next
+}
+
+/// Where no move has got as far as to write anything, what is recorded of one
+/// belongs to another that is gone: somebody took its record away.
+fn end_lost_moves(next: &mut ApplicationRecord, now: Timestamp) {
+    let mut spent = next.epoch;
+    for placement in &mut next.placements {
+        if matches!(placement.role, Role::Target | Role::Source) {
+            spent = spent.max(placement.epoch);
+            assume(placement, Role::Retiring, now);
+        }
+    }
+    spend(next, spent);
 }
 
 /// At most one standby, under the epoch that the application has reached.

@@ -177,12 +177,19 @@ impl Context<'_> {
         }
     }
 
-    /// Whether it is positively known that a copy does not do its work.
+    /// Whether it is positively known that a copy does not do its work: its
+    /// cluster tells, or is lost, or the edge has nowhere to send a request to.
     fn fails(&self, cluster: &str) -> bool {
         let seen = self.snapshot.reaches(cluster)
             && self.application.known_copy(cluster).is_some()
             && !self.snapshot.serves(self.application, cluster);
-        seen || self.loss_of(cluster).is_some() || !self.snapshot.clusters.contains_key(cluster)
+        let copy = self.application.copies.get(cluster);
+        let nowhere = self.application.spec.traffic
+            && copy.is_some_and(|copy| copy.endpoints_at_edge == 0)
+            && !self.answers(cluster);
+        seen || nowhere
+            || self.loss_of(cluster).is_some()
+            || !self.snapshot.clusters.contains_key(cluster)
     }
 
     /// The copy at the target, or the verdict while nothing is known of it.

@@ -152,3 +152,28 @@ fn a_target_that_fails_again_after_the_requests_went_over_is_avoided_for_longer(
     assert_eq!(waited(3, Step::Retire), None, "it serves");
     assert!(backoff(&settings, 4) > backoff(&settings, 1));
 }
+
+/// The record of a move was taken away by hand while no operator ran, and
+/// another move was asked for before one did.
+#[test]
+fn a_target_of_a_move_that_is_gone_is_erased_although_another_move_waits_for_it() {
+    let mut snapshot = fleet(&[("alibaba", "DE"), ("ovh", "DE")]);
+    let mut application = running("shop", "alibaba");
+    Arc::make_mut(&mut application.record)
+        .placements
+        .push(Placement {
+            cluster: "ovh".into(),
+            role: Role::Target,
+            epoch: 2,
+            since: NOW,
+        });
+    application.copies.insert("ovh".into(), serving());
+    application
+        .migrations
+        .push(migration("by-hand", "alibaba", "ovh"));
+    snapshot.applications.push(application);
+    let planned = plan(&snapshot, NOW).applications.remove(0);
+    let target = planned.record.on("ovh").map(|placement| placement.role);
+    assert_eq!(target, Some(Role::Retiring));
+    assert_eq!(planned.record.epoch, 2, "its epoch is spent");
+}

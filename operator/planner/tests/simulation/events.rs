@@ -320,7 +320,8 @@ pub fn calm(world: &mut World, all_clusters: &[Arc<Cluster>]) {
         for (lands, _, _) in &mut member.late {
             *lands = second + 5;
         }
-        for copy in member.copies.values_mut() {
+        let late = member.late.iter_mut().map(|(_, _, copy)| copy);
+        for copy in member.copies.values_mut().chain(late) {
             copy.endpoint_at = copy.endpoint_at.min(second + 5);
             copy.ready_at = copy.ready_at.min(second + 8);
             copy.flapping_until = copy.flapping_until.min(second + 8);
