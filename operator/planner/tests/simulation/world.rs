@@ -292,7 +292,7 @@ impl World {
     pub fn pass_second(&mut self) {
         self.second += 1;
         let second = self.second;
-        for member in self.members.values_mut() {
+        for (name, member) in &mut self.members {
             if member.link == Link::Dead {
                 member.disturbed = second;
                 member.late.clear();
@@ -309,6 +309,10 @@ impl World {
             member
                 .copies
                 .retain(|_, copy| copy.gone_at.is_none_or(|gone| gone > second));
+            // What came late to where nobody looks any more.
+            if !member.copies.is_empty() && !self.clusters.contains_key(name) {
+                self.taken_with_copies.insert(name.clone());
+            }
         }
         self.pass_second_at_edge();
         self.note_who_is_well();
