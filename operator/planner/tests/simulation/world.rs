@@ -3,7 +3,7 @@
 use crate::{clock::Clock, random::Random, seeds::Tally, story::Story};
 use flambeau_planner::model::{
     ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, Evacuation, Freeze,
-    MigrationRecord, MoveType, Name, Policy, Provider, Settings, Step, Trigger,
+    MigrationRecord, MoveType, Name, Policy, Provider, Role, Settings, Step, Trigger,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -301,7 +301,7 @@ impl World {
             if !member.hears(second) {
                 member.disturbed = second;
             }
-            let refused = land_late_writes(member, &self.applications, second);
+            let refused = land_late_writes((name, member), &self.applications, second);
             if refused > 0 {
                 let what = "a member refused a late write under a lower epoch";
                 self.tally.add(what, refused);
@@ -489,7 +489,7 @@ impl World {
 
 /// Says how many are refused because the member was told of a higher epoch.
 fn land_late_writes(
-    member: &mut Member,
+    (name, member): (&Name, &mut Member),
     applications: &BTreeMap<ApplicationKey, HubApplication>,
     second: u64,
 ) -> u64 {
@@ -503,9 +503,20 @@ fn land_late_writes(
             .is_some_and(|highest| *highest > copy.epoch);
         refused += u64::from(newer);
         // Not covered: what comes from the life of an application that ends,
-        // under the epoch that it ended with, would land and be left behind.
-        let lives = applications.get(&key).is_some_and(|found| !found.deleting);
-        if lives && !newer {
+        // under the epoch that it ended with, would land and be left behind;
+        // so would what comes under no later epoch than it has reached to
+        // where nobody looks for a copy any more, or where none was seen, so
+        // that nothing was erased and no later epoch told.
+        let awaited = applications.get(&key).is_some_and(|found| {
+            let reached = found.record.epoch;
+            let left = match found.record.on(name).map(|place| place.role) {
+                None => copy.epoch <= reached,
+                Some(Role::Source | Role::Retiring) => copy.epoch < reached,
+                Some(Role::Active | Role::Target | Role::Standby) => false,
+            };
+            !found.deleting && !left
+        });
+        if awaited && !newer {
             member.copies.entry(key).or_insert(copy);
         }
     }
