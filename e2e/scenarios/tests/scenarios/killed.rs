@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use flambeau_crds::{
     GamesApplication, Sensitivity,
     application::FailoverPolicy,
@@ -25,6 +25,9 @@ use crate::{
     wait::{PATIENCE, until},
     world::{World, soak},
 };
+
+/// How often a walk is made whose steps are not all hit: where nothing holds a step, chance has a word.
+const TRIES: usize = 3;
 
 /// The hub's API server is silent for a while in the middle of a move: requests do not mind, and the move goes on.
 pub fn hub_silent(world: &World) -> Result<Counted> {
@@ -74,19 +77,40 @@ pub fn at_every_step(world: &World) -> Result<Counted> {
     let (mut from, mut to) = ("alibaba", "atos");
     let mut killed = Vec::new();
     for (number, (steps, expected)) in walks.iter().enumerate() {
-        let name = format!("walk-{number}");
-        walk(world, &played, &name, (from, to), steps)?;
-        killed.extend_from_slice(steps);
-        played.ends(&name, *expected)?;
-        if *expected == MigrationOutcome::Completed {
-            (from, to) = (to, from);
-        }
-        played.rests_at(from)?;
-        played.whole_at(from)?;
-        played.nothing_at(to)?;
+        until_hit(steps, &mut killed, |attempt| {
+            let name = format!("walk-{number}-{attempt}");
+            let hit = walk(world, &played, &name, (from, to), (steps, attempt))?;
+            played.ends(&name, *expected)?;
+            if *expected == MigrationOutcome::Completed {
+                (from, to) = (to, from);
+            }
+            played.rests_at(from)?;
+            played.whole_at(from)?;
+            played.nothing_at(to)?;
+            Ok(hit)
+        })?;
     }
     let counted = load.ends_clean()?;
     Ok(counted.note(format!("killed at {killed:?}")))
+}
+
+/// Makes a walk until the operator was killed at each of its steps in the same one or another. `hit` gets the steps of all
+/// deaths.
+fn until_hit(
+    steps: &[MigrationStep],
+    hit: &mut Vec<MigrationStep>,
+    mut walk: impl FnMut(usize) -> Result<Vec<MigrationStep>>,
+) -> Result<()> {
+    let mut missed = steps.to_vec();
+    for attempt in 0..TRIES {
+        let deaths = walk(attempt)?;
+        missed.retain(|step| !deaths.contains(step));
+        hit.extend(deaths);
+        if missed.is_empty() {
+            return Ok(());
+        }
+    }
+    bail!("the operator was never killed at {missed:?}, only at {hit:?}")
 }
 
 /// Kills the operator with SIGKILL at every step of failovers, and once before a cluster is lost, and starts it again each
@@ -131,15 +155,18 @@ pub fn at_every_step_of_a_failover(world: &World) -> Result<Counted> {
         ]
     };
     let (mut from, mut to) = ("alibaba", "atos");
-    let mut losses = Vec::new();
+    let (mut losses, mut killed) = (Vec::new(), Vec::new());
     for steps in walks {
-        losses.push(Timestamp::now());
-        lose(world, &played, (from, to), steps)?;
-        (from, to) = (to, from);
+        until_hit(steps, &mut killed, |attempt| {
+            losses.push(Timestamp::now());
+            let deaths = lose(world, &played, (from, to), (steps, attempt))?;
+            (from, to) = (to, from);
+            Ok(deaths)
+        })?;
     }
     let limit = LIMIT + 4 * EVERY_DEATH;
     let (counted, _) = load.ends_after_loss(&[played.name()], &losses, limit)?;
-    Ok(counted.note(format!("killed at {:?}", walks.concat())))
+    Ok(counted.note(format!("killed at {killed:?}")))
 }
 
 /// Lets a failover stay in Ready for longer than it takes to see it there.
@@ -153,13 +180,15 @@ fn get_ready_slowly(application: &mut GamesApplication) {
     }
 }
 
-/// One loss, with the operator killed at each of the steps of the failover, or before the loss when there is none.
+/// One loss, with the operator killed at each of the steps of the failover, or before the loss when there is none; returns
+/// the steps that were recorded at its deaths.
 fn lose(
     world: &World,
     played: &Played<'_>,
     (from, to): (&str, &str),
-    steps: &[MigrationStep],
-) -> Result<()> {
+    (steps, attempt): (&[MigrationStep], usize),
+) -> Result<Vec<MigrationStep>> {
+    use MigrationStep::{Preflight, Ready};
     let before = names(played)?;
     if steps.is_empty() {
         world.testbed.kill_operator()?;
@@ -168,18 +197,21 @@ fn lose(
     } else {
         world.member(from).cut_link()?;
     }
-    if steps.contains(&MigrationStep::Preflight) {
-        // Nothing holds a failover there by itself: a person asks for this one, before Flambeau finds the loss.
+    if begins_held(steps) {
+        // A person asks for this one, before Flambeau finds the loss.
         let name = format!("by-hand-{}", before.len());
         played.request_a("Failover", &name, (from, to), true)?;
     }
     let name = next_move(played, &before)?;
+    let mut deaths = Vec::new();
     for step in steps {
-        dies_at(world, played, &name, *step)?;
-        world.testbed.start_operator()?;
-        if *step == MigrationStep::Preflight {
-            played.switch(&name, &json!({ "pause": false }))?;
-        }
+        // Nothing holds a failover once its target is ready: not even a pause of its own, as Soak and Drain are for others.
+        let strike = if matches!(step, Preflight | Ready) {
+            Strike::Running
+        } else {
+            Strike::Sliced { attempt }
+        };
+        deaths.extend(dies_at(world, played, &name, *step, strike)?);
     }
     played.ends(&name, MigrationOutcome::Completed)?;
     played.serves_at(to, from)?;
@@ -189,7 +221,8 @@ fn lose(
     played.rests_at(to)?;
     let made = names(played)?.len() - before.len();
     ensure!(made == 1, "one loss set off {made} moves");
-    world.trusted(from)
+    world.trusted(from)?;
+    Ok(deaths)
 }
 
 /// Names of the application's moves.
@@ -210,73 +243,120 @@ fn next_move(played: &Played<'_>, before: &BTreeSet<String>) -> Result<String> {
     name.context("a move began")
 }
 
-/// One move, with the operator killed at each of the steps.
+/// One move, with the operator killed at each of the steps; returns the steps that were recorded at its deaths.
 fn walk(
     world: &World,
     played: &Played<'_>,
     name: &str,
     (from, to): (&str, &str),
-    steps: &[MigrationStep],
-) -> Result<()> {
-    use MigrationStep::{Abort, Preflight, Shift};
-    played.request(name, from, to, steps.contains(&Preflight))?;
+    (steps, attempt): (&[MigrationStep], usize),
+) -> Result<Vec<MigrationStep>> {
+    use MigrationStep::{Abort, Prepare, Shift, Sync};
+    played.request(name, from, to, begins_held(steps))?;
+    let mut deaths = Vec::new();
     for step in steps {
         if *step == Abort {
             played.reaches(name, Shift)?;
             played.switch(name, &json!({ "abort": true }))?;
         }
-        dies_at(world, played, name, *step)?;
-        world.testbed.start_operator()?;
-        if *step == Preflight {
-            played.switch(name, &json!({ "pause": false }))?;
-        }
+        let strike = if matches!(step, Prepare | Sync) {
+            Strike::Sliced { attempt }
+        } else {
+            Strike::Running
+        };
+        deaths.extend(dies_at(world, played, name, *step, strike)?);
     }
-    Ok(())
+    Ok(deaths)
 }
 
-/// Kills the operator with SIGKILL when the move is at the step and no further.
-///
-/// Some steps are over sooner than somebody who looks can strike. So the operator runs in slices in which it takes one step
-/// at most, and stands still while the hub is asked where the move is.
-fn dies_at(world: &World, played: &Played<'_>, name: &str, wanted: MigrationStep) -> Result<()> {
+/// Whether a move has to be paused in its first step, so that the operator can be killed there, or before it goes on.
+fn begins_held(steps: &[MigrationStep]) -> bool {
+    use MigrationStep::{Preflight, Prepare};
+    matches!(steps.first(), Some(Preflight | Prepare))
+}
+
+/// How the moment of a death is found.
+#[derive(Clone, Copy)]
+enum Strike {
+    /// The step lasts: as soon as it is seen, in the middle of the operator's work.
+    Running,
+    /// The step is over sooner than somebody who looks can strike. So the operator runs in slices, and stands still while
+    /// the hub is asked where the move is. At the first attempt it goes on for a moment before it dies, in the middle of
+    /// its work; at others it dies where it stands.
+    Sliced {
+        /// How many walks were made for the same steps before.
+        attempt: usize,
+    },
+}
+
+/// Kills the operator with SIGKILL at a step of a move, starts it again, and returns the step that was recorded at its
+/// death. A move that was paused for it goes on.
+fn dies_at(
+    world: &World,
+    played: &Played<'_>,
+    name: &str,
+    step: MigrationStep,
+    strike: Strike,
+) -> Result<Option<MigrationStep>> {
+    use MigrationStep::{Preflight, Prepare, Ready};
+    match strike {
+        Strike::Running => played.reaches(name, step)?,
+        Strike::Sliced { attempt } => {
+            played.reaches(name, if step == Prepare { Preflight } else { Ready })?;
+            let go_on = || match step {
+                Prepare => played.switch(name, &json!({ "pause": false })),
+                _ => Ok(()),
+            };
+            runs_in_slices(world, go_on, || Ok(played.step(name)? >= Some(step)))?;
+            if attempt == 0 {
+                let operator = world.testbed.operator();
+                operator.map_or(Ok(()), |operator| operator.signal(Signal::SIGCONT))?;
+            }
+        }
+    }
+    ensure!(
+        world.testbed.operator().is_some(),
+        "the operator ended by itself at {step:?}"
+    );
+    world.testbed.kill_operator()?;
+    let died = played.step(name)?;
+    world.testbed.start_operator()?;
+    if step == Preflight {
+        played.switch(name, &json!({ "pause": false }))?;
+    }
+    Ok(died)
+}
+
+/// Lets the operator run in slices in which it takes about one step, until `reached`; then it stands still. What is done
+/// first is done while it does.
+fn runs_in_slices(
+    world: &World,
+    first: impl FnOnce() -> Result<()>,
+    reached: impl Fn() -> Result<bool>,
+) -> Result<()> {
     /// Shorter than it takes to store a step and to hear that it is stored.
     const SLICE: Duration = Duration::from_millis(1);
     /// Within this time, what was sent to the hub before is stored there.
     const SETTLED: Duration = Duration::from_millis(10);
-    if let Some(before) = step_before(wanted) {
-        played.reaches(name, before)?;
-    }
-    let operator = world.testbed.operator().context("the operator runs")?;
-    let started = Instant::now();
-    let found = loop {
-        operator.signal(Signal::SIGSTOP)?;
-        sleep(SETTLED);
-        let found = played.step(name)?;
-        if found >= Some(wanted) || started.elapsed() > PATIENCE {
-            break found;
-        }
-        operator.signal(Signal::SIGCONT)?;
-        sleep(SLICE);
+    // Looked up each time: one that lost its lead meanwhile is followed by another.
+    let signal = |signal| {
+        let operator = world.testbed.operator();
+        operator.map_or(Ok(()), |operator| operator.signal(signal))
     };
-    world.testbed.kill_operator()?;
-    let left = played.step(name)?;
-    ensure!(
-        (found, left) == (Some(wanted), Some(wanted)),
-        "{name} was found at {found:?} and left at {left:?}, not at {wanted:?}"
-    );
-    Ok(())
-}
-
-/// The last step that takes its time before this one; none where the beginning of the move is it.
-fn step_before(step: MigrationStep) -> Option<MigrationStep> {
-    use MigrationStep::{Abort, Done, Drain, Preflight, Prepare, Ready, Retire, Shift, Soak, Sync};
-    match step {
-        Preflight | Prepare => None,
-        Ready => Some(Prepare),
-        Sync | Shift => Some(Ready),
-        Soak | Abort => Some(Shift),
-        Drain => Some(Soak),
-        Retire => Some(Drain),
-        Done => Some(Retire),
+    signal(Signal::SIGSTOP)?;
+    first()?;
+    let started = Instant::now();
+    loop {
+        signal(Signal::SIGSTOP)?;
+        sleep(SETTLED);
+        if reached()? {
+            return Ok(());
+        }
+        ensure!(
+            started.elapsed() < PATIENCE,
+            "the move does not get further while the operator runs in slices"
+        );
+        signal(Signal::SIGCONT)?;
+        sleep(SLICE);
     }
 }
