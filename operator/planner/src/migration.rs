@@ -290,7 +290,7 @@ fn pass(context: &Context<'_>, record: &mut MigrationRecord, step: Step) {
     let now = context.now;
     match step {
         Step::Preflight => {
-            record.epoch = context.application.record.epoch + 1;
+            record.epoch = context.application.record.next_epoch();
             record.lost_since = gates::loss(context).map(|loss| loss.since);
             enter(record, Step::Prepare, now);
             send_requests(context, record);

@@ -87,6 +87,13 @@ impl ApplicationRecord {
             .iter()
             .find(|placement| &*placement.cluster == cluster)
     }
+
+    /// An epoch that nothing of the application was ever written under, also
+    /// by a move whose record is gone.
+    pub fn next_epoch(&self) -> i64 {
+        let placed = self.placements.iter().map(|placement| placement.epoch);
+        placed.fold(self.epoch, i64::max) + 1
+    }
 }
 
 /// What is known of the services of a copy as requests see them, whatever

@@ -35,7 +35,7 @@ pub fn record(
         return next;
     }
     if let Decision::Place { cluster } = decision {
-        next.epoch += 1;
+        next.epoch = next.next_epoch();
         let epoch = next.epoch;
         put(&mut next, cluster, Role::Active, epoch, now);
     }

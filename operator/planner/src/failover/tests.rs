@@ -2,8 +2,8 @@ use crate::{
     Reason,
     fleet::{Decision, Motive},
     model::{
-        ApplicationRecord, FailedTarget, MigrationRecord, MoveType, Name, Placement, Reach, Role,
-        Service, Snapshot, Step, StepRecord, Trigger,
+        ApplicationRecord, CopyObservation, FailedTarget, MigrationRecord, MoveType, Name,
+        Placement, Reach, Role, Service, Snapshot, Step, StepRecord, Trigger,
     },
     plan,
     testing::{
@@ -215,6 +215,61 @@ fn requests_that_went_over_stay_with_a_target_that_serves() {
     assert_eq!(record.step, Some(Step::Abort));
     let verdicts = &record.steps.last().expect("a step").verdicts;
     assert_eq!(verdicts[0].reason, Reason::SourceBusy);
+}
+
+/// Right after a restart, nobody has looked at the lost cluster yet.
+#[test]
+fn requests_that_went_over_stay_at_a_target_until_the_source_was_looked_at() {
+    let mut snapshot = three();
+    failing_over(&mut snapshot, Step::Ready, 100);
+    let copy = snapshot.applications[0].copies.get_mut("ovh");
+    copy.expect("a copy").endpoints = 0;
+    let lost = snapshot.applications[0].copies.get_mut("atos");
+    *lost.expect("a copy") = CopyObservation::default();
+    change_cluster(&mut snapshot, "atos", |cluster| {
+        cluster.reach = Reach::NotObserved
+    });
+    assert_eq!(next_step(&snapshot).percent, 100);
+}
+
+#[test]
+fn a_target_that_nobody_looked_at_yet_is_not_given_up() {
+    let mut snapshot = three();
+    failing_over(&mut snapshot, Step::Ready, 100);
+    lose(&mut snapshot, "atos");
+    snapshot.applications[0].migrations[0].abort = true;
+    let copy = snapshot.applications[0].copies.get_mut("ovh");
+    *copy.expect("a copy") = CopyObservation::default();
+    change_cluster(&mut snapshot, "ovh", |cluster| {
+        cluster.reach = Reach::NotObserved
+    });
+    assert_eq!(next_step(&snapshot).step, Some(Step::Ready));
+    // Two of six are no reason to suspect the hub.
+    for name in ["first", "second", "third"] {
+        let other = Arc::clone(&snapshot.clusters["alibaba"]);
+        snapshot.clusters.insert(name.into(), other);
+    }
+    lose(&mut snapshot, "ovh");
+    assert_eq!(next_step(&snapshot).step, Some(Step::Abort));
+}
+
+#[test]
+fn a_target_that_may_not_be_looked_at_any_more_is_given_up_after_its_time() {
+    let mut snapshot = three();
+    failing_over(&mut snapshot, Step::Shift, 50);
+    snapshot.applications[0].migrations[0].move_type = MoveType::Relocate;
+    snapshot.applications[0].copies.insert(
+        "ovh".into(),
+        CopyObservation {
+            refused: Some("namespace shop is not in spec.access".to_owned()),
+            ..CopyObservation::default()
+        },
+    );
+    assert_eq!(next_step(&snapshot).step, Some(Step::Shift));
+    change_spec(&mut snapshot.applications[0], |spec| {
+        spec.strategy.ready_timeout = SignedDuration::from_secs(10);
+    });
+    assert_eq!(next_step(&snapshot).step, Some(Step::Abort));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::{
     failover::{self, Loss},
     law::LawBook,
     model::{
-        Application, CopyObservation, GateOutcome, Migration, MoveType, Service, Snapshot, Step,
-        Trigger, Verdict,
+        Application, CopyObservation, GateOutcome, Migration, MoveType, Reach, Service, Snapshot,
+        Step, Trigger, Verdict,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -186,18 +186,33 @@ impl Context<'_> {
         let copy = self.application.copies.get(cluster);
         let nowhere = self.application.spec.traffic
             && copy.is_some_and(|copy| copy.endpoints_at_edge == 0)
-            && !self.answers(cluster);
+            && !self.answers(cluster)
+            && !self.awaits_first_look(cluster);
         seen || nowhere
             || self.loss_of(cluster).is_some()
             || !self.snapshot.clusters.contains_key(cluster)
     }
 
-    /// The copy at the target, or the verdict while nothing is known of it.
+    /// Whether this process has not heard of a cluster yet, so that nothing is
+    /// positively known of it: its silence may be over before it is noticed.
+    fn awaits_first_look(&self, cluster: &str) -> bool {
+        let known = self.snapshot.clusters.get(cluster);
+        known.is_some_and(|cluster| cluster.reach == Reach::NotObserved)
+    }
+
+    /// The copy at the target, or the verdict while nothing is known of it. A
+    /// copy that Flambeau may not look at is not waited for without end.
     fn target(&self, gate: &'static str) -> Result<&CopyObservation, Verdict> {
         let to = &self.migration.to;
         self.application.known_copy(to).ok_or_else(|| {
-            let message = format!("the objects on {to} are not known yet");
-            wait(gate, Reason::ClusterNotObserved, message)
+            let copy = self.application.copies.get(to);
+            match copy.and_then(|copy| copy.refused.clone()) {
+                Some(why) => self.target_not_ready(gate, Reason::ObjectRefused, why),
+                None => {
+                    let message = format!("the objects on {to} are not known yet");
+                    wait(gate, Reason::ClusterNotObserved, message)
+                }
+            }
         })
     }
 

@@ -96,7 +96,8 @@ pub fn requests_at_target(context: &Context<'_>) -> bool {
     if health::lost(context.snapshot, from).is_some() {
         return migration.record.percent > 0 || !held_for_hub(context);
     }
-    let back = !context.answers(to) && (context.answers(from) || context.fails(to));
+    let in_vain = context.fails(to) && !context.awaits_first_look(from);
+    let back = !context.answers(to) && (context.answers(from) || in_vain);
     migration.record.percent > 0 && !back
 }
 

@@ -142,11 +142,6 @@ pub(super) fn target_clean(context: &Context<'_>) -> Verdict {
 
 pub(super) fn objects_written(context: &Context<'_>) -> Verdict {
     const GATE: &str = "ObjectsWritten";
-    let copy = context.application.copies.get(&context.migration.to);
-    let hidden = copy.filter(|copy| !copy.observed);
-    if let Some(why) = hidden.and_then(|copy| copy.refused.clone()) {
-        return context.target_not_ready(GATE, Reason::ObjectRefused, why);
-    }
     let copy = match context.target(GATE) {
         Ok(copy) => copy,
         Err(verdict) => return verdict,

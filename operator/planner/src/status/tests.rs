@@ -177,3 +177,35 @@ fn a_target_of_a_move_that_is_gone_is_erased_although_another_move_waits_for_it(
     assert_eq!(target, Some(Role::Retiring));
     assert_eq!(planned.record.epoch, 2, "its epoch is spent");
 }
+
+/// The same, with the next move to a third cluster, which need not wait.
+#[test]
+fn no_move_gets_the_epoch_of_one_that_is_gone() {
+    let mut snapshot = fleet(&[("alibaba", "DE"), ("ovh", "DE"), ("atos", "DE")]);
+    let mut application = running("shop", "alibaba");
+    let epoch = application.record.epoch;
+    Arc::make_mut(&mut application.record)
+        .placements
+        .push(Placement {
+            cluster: "ovh".into(),
+            role: Role::Target,
+            epoch: epoch + 1,
+            since: NOW,
+        });
+    application.copies.insert("ovh".into(), serving());
+    let mut next = migration("by-hand", "alibaba", "atos");
+    next.trigger = Trigger::Request;
+    application.migrations.push(next);
+    application.copies.insert(
+        "atos".into(),
+        CopyObservation {
+            observed: true,
+            ..CopyObservation::default()
+        },
+    );
+    snapshot.applications.push(application);
+    let planned = plan(&snapshot, NOW).applications.remove(0);
+    let (_, record) = &planned.migrations[0];
+    assert_eq!(record.step, Some(Step::Prepare), "{record:?}");
+    assert_eq!(record.epoch, epoch + 2);
+}
