@@ -58,6 +58,11 @@ pub const CLUSTER_LABEL: &str = "flambeau.dev/cluster";
 /// the fencing token of the application (a decimal number).
 pub const EPOCH_ANNOTATION: &str = "flambeau.dev/epoch";
 
+/// Annotation on every object written to a member: the UID of the
+/// GamesApplication on its hub. Tells what is this application's from what an
+/// earlier one of the name left, or one of another hub.
+pub const APPLICATION_UID_ANNOTATION: &str = "flambeau.dev/application-uid";
+
 /// Annotation on every object written to a member: a digest of what the
 /// application declared, so that a restart can tell without a write whether
 /// the object is up to date.

@@ -46,6 +46,7 @@ pub fn snapshot<E: Edge>(
         edge,
         services,
         lanes,
+        written: members.written_on(),
     };
     let applications: Vec<Application> = hub.applications.read(|entries| {
         entries
@@ -140,6 +141,9 @@ struct View<'a, E> {
     edge: &'a E,
     services: &'a Services,
     lanes: &'a Lanes,
+    /// Members with a copy of an application, and the UID for which it was
+    /// written.
+    written: HashMap<ApplicationKey, Vec<(Name, Box<str>)>>,
 }
 
 fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
@@ -208,7 +212,7 @@ fn application<E: Edge>(
     };
     let traffic = entry.spec.traffic;
     Application {
-        copies: copies(key, &record, &migrations, traffic, view),
+        copies: copies((key, &entry.meta.uid), &record, &migrations, traffic, view),
         edge: if traffic {
             view.edge.observe(key)
         } else {
@@ -222,7 +226,7 @@ fn application<E: Edge>(
 }
 
 fn copies<E: Edge>(
-    key: &ApplicationKey,
+    (key, uid): (&ApplicationKey, &str),
     record: &ApplicationRecord,
     migrations: &[Migration],
     traffic: bool,
@@ -239,6 +243,13 @@ fn copies<E: Edge>(
         // as a standby, is not yet what the move wants there.
         let target = epochs.entry(&migration.to).or_insert(epoch);
         *target = epoch.max(*target);
+    }
+    // A write that came late, from a process that is gone, to where nobody
+    // looks any more.
+    for (cluster, written_for) in view.written.get(key).into_iter().flatten() {
+        if **written_for == *uid {
+            epochs.entry(cluster).or_insert(record.epoch);
+        }
     }
     epochs
         .into_iter()

@@ -61,7 +61,7 @@ async fn writes_what_is_declared_and_nothing_twice() {
     let again = Fleet::new(&plane);
     again.watch(&declared);
     again
-        .until("seen", || again.members.seen_on(&declared.key).len() == 1)
+        .until("seen", || again.observe(&declared, 3).present > 0)
         .await;
     again
         .until("all seen", || again.observe(&declared, 3).present == 4)
@@ -401,7 +401,7 @@ async fn erases_everything_and_makes_sure() {
         .erase("member", &declared.key, &kinds, None)
         .await
         .unwrap();
-    assert!(fleet.members.seen_on(&declared.key).is_empty());
+    assert_eq!(fleet.observe(&declared, 1).present, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -341,6 +341,7 @@ impl Job<'_> {
         let body = serde_json::to_vec(&Body {
             object,
             key,
+            uid: &self.declared.uid,
             epoch: self.epoch,
             expect,
         })

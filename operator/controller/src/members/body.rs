@@ -3,7 +3,9 @@
 
 use super::covers::secret_data;
 use crate::declared::DeclaredObject;
-use flambeau_crds::{APPLICATION_LABEL, DIGEST_ANNOTATION, EPOCH_ANNOTATION};
+use flambeau_crds::{
+    APPLICATION_LABEL, APPLICATION_UID_ANNOTATION, DIGEST_ANNOTATION, EPOCH_ANNOTATION,
+};
 use flambeau_planner::model::ApplicationKey;
 use serde::{
     Serialize, Serializer,
@@ -26,6 +28,8 @@ pub(super) enum Expect<'a> {
 pub(super) struct Body<'a> {
     pub object: &'a DeclaredObject,
     pub key: &'a ApplicationKey,
+    /// UID of the application on the hub.
+    pub uid: &'a str,
     pub epoch: i64,
     pub expect: Expect<'a>,
 }
@@ -82,7 +86,7 @@ impl Serialize for Metadata<'_> {
             "labels",
             &Merged {
                 declared: self.nested("labels"),
-                added: [
+                added: &[
                     (APPLICATION_LABEL, &body.key.name),
                     (MANAGED_BY_LABEL, "flambeau"),
                 ],
@@ -92,7 +96,8 @@ impl Serialize for Metadata<'_> {
             "annotations",
             &Merged {
                 declared: self.nested("annotations"),
-                added: [
+                added: &[
+                    (APPLICATION_UID_ANNOTATION, body.uid),
                     (EPOCH_ANNOTATION, &body.epoch.to_string()),
                     (DIGEST_ANNOTATION, &body.object.digest),
                 ],
@@ -116,7 +121,7 @@ impl<'a> Metadata<'a> {
 
 struct Merged<'a> {
     declared: Option<&'a Map<String, Value>>,
-    added: [(&'a str, &'a str); 2],
+    added: &'a [(&'a str, &'a str)],
 }
 
 impl Serialize for Merged<'_> {
@@ -156,6 +161,7 @@ mod tests {
         serde_json::to_value(Body {
             object: &object,
             key: &key,
+            uid: "a-1",
             epoch: 7,
             expect,
         })
@@ -173,7 +179,7 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"}, "metadata": {
                 "name": "x", "namespace": "games", "resourceVersion": "1", "finalizers": ["f/f"],
                 "labels": {"l": "1", "flambeau.dev/application": "ticketing", "app.kubernetes.io/managed-by": "flambeau"},
-                "annotations": {"a": "b", "flambeau.dev/epoch": "7", "flambeau.dev/digest": "d1"}}})
+                "annotations": {"a": "b", "flambeau.dev/application-uid": "a-1", "flambeau.dev/epoch": "7", "flambeau.dev/digest": "d1"}}})
         );
     }
 

@@ -368,7 +368,8 @@ impl Members {
         let Some(member) = self.member(cluster) else {
             return CopyObservation::default();
         };
-        if let Some(why) = member.limits().hide_namespace(&key.namespace) {
+        let limits = member.limits();
+        if let Some(why) = limits.hide_namespace(&key.namespace) {
             return CopyObservation {
                 refused: Some(format!("namespace {} {why}", key.namespace)),
                 ..CopyObservation::default()
@@ -379,6 +380,8 @@ impl Members {
         let mut contents = member.store.lock();
         let mut observation =
             observe::observe(&mut contents, key, declared.as_ref(), &wanted, epoch);
+        // Limits change before what they let in is listed.
+        observation.observed &= !contents.listed_elsewhere(&limits.scope(&key.namespace));
         let trouble = declared
             .iter()
             .flat_map(|declared| &declared.objects)
@@ -403,26 +406,25 @@ impl Members {
             .map_or_else(Vec::new, |copy| observe::addresses(copy, &declared))
     }
 
-    /// Members on which anything of an application was seen.
-    pub fn seen_on(&self, key: &ApplicationKey) -> Vec<Name> {
+    /// Members with a copy of an application, and the UID of the application
+    /// for which all of it was written: one of the same name may be another
+    /// hub's.
+    pub fn written_on(&self) -> HashMap<ApplicationKey, Vec<(Name, Box<str>)>> {
         let members = self
             .0
             .members
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut names: Vec<Name> = members
-            .values()
-            .filter(|member| {
-                let contents = member.store.lock();
-                contents
-                    .copies
-                    .get(key)
-                    .is_some_and(|copy| copy.objects().any(|seen| !seen.derived))
-            })
-            .map(|member| member.name.clone())
-            .collect();
-        names.sort();
-        names
+        let mut written: HashMap<ApplicationKey, Vec<(Name, Box<str>)>> = HashMap::new();
+        for member in members.values() {
+            for (key, copy) in &member.store.lock().copies {
+                if let Some(uid) = observe::written_for(copy) {
+                    let place = (member.name.clone(), uid.into());
+                    written.entry(key.clone()).or_default().push(place);
+                }
+            }
+        }
+        written
     }
 
     /// Writes what is declared to a member, under an epoch: one server-side

@@ -97,6 +97,17 @@ fn in_another_version(copy: &Copy, declared: &Declared, seen: &Seen) -> bool {
     })
 }
 
+/// The UID of the application for which Flambeau wrote everything that it wrote
+/// of a copy; none when it wrote nothing, or not all for the same one.
+pub(super) fn written_for(copy: &Copy) -> Option<&str> {
+    let mut written = copy
+        .objects()
+        .filter(|seen| !seen.derived && seen.epoch.is_some())
+        .map(|seen| seen.application.as_deref());
+    let first = written.next()??;
+    written.all(|other| other == Some(first)).then_some(first)
+}
+
 /// Kinds of which an application has objects that were written from its
 /// declaration and not compared with it yet: they were seen before it.
 pub(super) fn unjudged<'a>(

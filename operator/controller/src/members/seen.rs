@@ -2,7 +2,9 @@
 
 use super::{covers, endpoints::Slice, live::Live, readiness};
 use crate::declared::{Declared, DeclaredObject};
-use flambeau_crds::{APPLICATION_LABEL, DIGEST_ANNOTATION, EPOCH_ANNOTATION};
+use flambeau_crds::{
+    APPLICATION_LABEL, APPLICATION_UID_ANNOTATION, DIGEST_ANNOTATION, EPOCH_ANNOTATION,
+};
 use flambeau_planner::model::{ApplicationKey, Kind, Name};
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ pub(super) struct Seen {
     pub uid: Box<str>,
     /// Its resource version.
     pub version: u64,
+    /// UID of the application for which it was written.
+    pub application: Option<Box<str>>,
     /// Epoch under which it was written.
     pub epoch: Option<i64>,
     /// Digest of what was declared when it was written.
@@ -90,6 +94,10 @@ impl Seen {
             ),
             uid: metadata.uid.as_str().into(),
             version: metadata.version(),
+            application: metadata
+                .annotations
+                .get(APPLICATION_UID_ANNOTATION)
+                .map(|uid| uid.as_str().into()),
             epoch: metadata
                 .annotations
                 .get(EPOCH_ANNOTATION)
@@ -148,6 +156,7 @@ impl Seen {
     /// Whether nothing changed that anything depends on.
     pub fn says_the_same(&self, other: &Seen) -> bool {
         self.uid == other.uid
+            && self.application == other.application
             && self.epoch == other.epoch
             && self.digest == other.digest
             && self.judgement == other.judgement

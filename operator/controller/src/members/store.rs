@@ -110,6 +110,14 @@ impl Contents {
         kinds.any(|state| state.coverage == Coverage::Hidden)
     }
 
+    /// Whether what is known was listed in other scopes than this one: how far
+    /// Flambeau may look has changed, and the lists are still to come.
+    pub fn listed_elsewhere(&self, scope: &Scope) -> bool {
+        self.kinds
+            .values()
+            .any(|state| state.coverage == Coverage::Listed && !state.scopes.contains(scope))
+    }
+
     /// Why a kind cannot be listed or watched now.
     pub fn trouble(&self, kind: &Kind) -> Option<&str> {
         let state = self.kinds.get(kind)?;
@@ -438,6 +446,23 @@ mod tests {
         assert!(!contents.set_not_served(&kind()));
         assert!(contents.copies.is_empty());
         assert_eq!(contents.coverage(&kind()), Coverage::NotServed);
+    }
+
+    #[test]
+    fn what_was_listed_in_one_namespace_says_nothing_of_another() {
+        let store = Store::default();
+        let mut contents = store.lock();
+        let scope = |namespace: &str| Some(Name::from(namespace));
+        contents.await_lists(&kind(), &BTreeSet::from([scope("medals")]));
+        assert!(!contents.listed_elsewhere(&scope("games")), "not listed");
+        contents.replace(&kind(), &scope("medals"), 3, Vec::new());
+        assert!(!contents.listed_elsewhere(&scope("medals")));
+        assert!(contents.listed_elsewhere(&scope("games")));
+        assert!(contents.listed_elsewhere(&None), "any namespace");
+        let both = BTreeSet::from([scope("medals"), scope("games")]);
+        contents.await_lists(&kind(), &both);
+        assert_eq!(contents.coverage(&kind()), Coverage::Pending);
+        assert!(!contents.listed_elsewhere(&scope("games")));
     }
 
     #[test]

@@ -218,7 +218,7 @@ async fn an_old_leader_cannot_bring_back_what_was_erased() {
     let other = fenced(&plane).await;
     other.watch(&declared);
     other
-        .until("seen", || other.members.seen_on(&declared.key).len() == 1)
+        .until("seen", || other.observe(&declared, 1).present > 0)
         .await;
 
     // The application moved elsewhere under epoch 2, and its source is erased.

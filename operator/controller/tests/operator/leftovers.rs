@@ -1,9 +1,11 @@
 //! What must not be left on members.
 
 use crate::{
-    alone,
+    active, alone,
     fleet::{Fleet, application, refuse},
+    moves::{outcome, request},
 };
+use serde_json::{Value, json};
 
 /// Objects of the test that are left on a member, beyond ConfigMaps.
 fn secrets(fleet: &Fleet, member: &str) -> String {
@@ -60,6 +62,47 @@ fn a_kind_that_went_out_of_use_while_its_cluster_was_away_is_erased() {
         kinds.contains("Secret"),
         "as long as a copy is anywhere: {kinds}"
     );
+}
+
+/// A process that wrote to a cluster died, and its write arrives when the
+/// application has left: nothing but the member's watch tells of it. What
+/// another hub has there under the same name is none of this hub's business.
+#[test]
+fn a_write_that_comes_late_to_where_nobody_looks_any_more_is_erased() {
+    let _alone = alone();
+    let fleet = Fleet::start();
+    let names = ["passes", "badges"];
+    let late: Vec<Value> = names
+        .iter()
+        .map(|name| {
+            fleet.place(&application(name));
+            let path = format!("/api/v1/namespaces/default/configmaps/{name}");
+            let live = fleet.members["one"].client().get(&path).unwrap();
+            let live: Value = serde_json::from_str(&live).unwrap();
+            let mut annotations = live["metadata"]["annotations"].clone();
+            annotations["flambeau.dev/epoch"] = json!("2");
+            if *name == "passes" {
+                annotations["flambeau.dev/application-uid"] = json!("of-another-hub");
+            }
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "data": live["data"],
+                "metadata": {"name": name, "namespace": "default",
+                    "labels": live["metadata"]["labels"], "annotations": annotations},
+            })
+        })
+        .collect();
+    for name in names {
+        fleet.apply(&request(&format!("{name}-away"), name, "one", "two"));
+        assert_eq!(outcome(&fleet, &format!("{name}-away")).0, "Completed");
+    }
+    assert_eq!(fleet.configmaps("one"), "");
+    fleet.members["one"].apply(&late).unwrap();
+    fleet.until("what is this hub's is erased", |fleet| {
+        fleet.configmaps("one") == "configmap/passes"
+    });
+    fleet.condition("gapp/badges", "Reconciling", "False");
+    assert_eq!(active(&fleet.get("gapp/badges")), Some("two"));
+    assert_eq!(fleet.configmaps("one"), "configmap/passes");
 }
 
 #[test]

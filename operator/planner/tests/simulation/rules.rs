@@ -80,7 +80,8 @@ pub fn application_record<'a>(
         let there = world
             .members
             .get(&forgotten.cluster)
-            .is_some_and(|member| member.copies.contains_key(key));
+            .and_then(|member| member.copies.get(key))
+            .is_some_and(|copy| !copy.late);
         if there {
             broken(
                 "nothing is left behind",

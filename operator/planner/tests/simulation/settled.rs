@@ -40,10 +40,10 @@ pub fn unrest(operator: &Operator, world: &World) -> Result<(), Broken> {
     evacuations_end(world, &snapshot)?;
     let cleaned = |name: &Name| up(world, name) && !world.taken_with_copies.contains(name);
     for (cluster, member) in world.members.iter().filter(|(name, _)| cleaned(name)) {
-        if let Some(key) = member
+        if let Some((key, _)) = member
             .copies
-            .keys()
-            .find(|key| !world.applications.contains_key(*key))
+            .iter()
+            .find(|(key, copy)| !world.applications.contains_key(*key) && !copy.late)
         {
             return Err(format!("{key} is gone, but not from {cluster}"));
         }
@@ -200,8 +200,7 @@ fn no_leftovers(
         return Ok(());
     }
     for (cluster, member) in world.members.iter().filter(|(name, _)| up(world, name)) {
-        let taken = world.taken_with_copies.contains(cluster);
-        let there = member.copies.contains_key(key) && !taken;
+        let there = member.copies.contains_key(key);
         let recorded = application
             .record
             .on(cluster)

@@ -3,7 +3,7 @@
 use crate::{clock::Clock, random::Random, seeds::Tally, story::Story};
 use flambeau_planner::model::{
     ApplicationKey, ApplicationRecord, ApplicationSpec, Cluster, Evacuation, Freeze,
-    MigrationRecord, MoveType, Name, Policy, Provider, Role, Settings, Step, Trigger,
+    MigrationRecord, MoveType, Name, Policy, Provider, Settings, Step, Trigger,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -64,6 +64,10 @@ pub struct CopyTruth {
     pub flapping_until: u64,
     /// Being erased, and gone at this second.
     pub gone_at: Option<u64>,
+    /// It came from a process that was gone: it may appear where its absence
+    /// was just seen, and be left of an application that nobody declares any
+    /// more.
+    pub late: bool,
 }
 
 /// A GamesApplication on the hub.
@@ -292,7 +296,7 @@ impl World {
     pub fn pass_second(&mut self) {
         self.second += 1;
         let second = self.second;
-        for (name, member) in &mut self.members {
+        for member in self.members.values_mut() {
             if member.link == Link::Dead {
                 member.disturbed = second;
                 member.late.clear();
@@ -301,7 +305,7 @@ impl World {
             if !member.hears(second) {
                 member.disturbed = second;
             }
-            let refused = land_late_writes((name, member), &self.applications, second);
+            let refused = land_late_writes(member, &self.applications, second);
             if refused > 0 {
                 let what = "a member refused a late write under a lower epoch";
                 self.tally.add(what, refused);
@@ -309,10 +313,6 @@ impl World {
             member
                 .copies
                 .retain(|_, copy| copy.gone_at.is_none_or(|gone| gone > second));
-            // What came late to where nobody looks any more.
-            if !member.copies.is_empty() && !self.clusters.contains_key(name) {
-                self.taken_with_copies.insert(name.clone());
-            }
         }
         self.pass_second_at_edge();
         self.note_who_is_well();
@@ -392,6 +392,7 @@ impl World {
             ready_at: lands + 4,
             flapping_until: 0,
             gone_at: None,
+            late: true,
         };
         if let Some(member) = self.members.get_mut(cluster) {
             member.late.push((lands, key.clone(), copy));
@@ -455,6 +456,7 @@ impl World {
                     // Requests were there first: nothing else could serve them.
                     flapping_until: if awaited { later(ready) } else { 0 },
                     gone_at: None,
+                    late: false,
                 };
                 member.copies.insert(key.clone(), copy);
             }
@@ -489,7 +491,7 @@ impl World {
 
 /// Says how many are refused because the member was told of a higher epoch.
 fn land_late_writes(
-    (name, member): (&Name, &mut Member),
+    member: &mut Member,
     applications: &BTreeMap<ApplicationKey, HubApplication>,
     second: u64,
 ) -> u64 {
@@ -503,19 +505,8 @@ fn land_late_writes(
             .is_some_and(|highest| *highest > copy.epoch);
         refused += u64::from(newer);
         // Not covered: what comes from the life of an application that ends,
-        // under the epoch that it ended with, would land and be left behind;
-        // so would what comes under no later epoch than it has reached to
-        // where nobody looks for a copy any more, or where none was seen, so
-        // that nothing was erased and no later epoch told.
-        let awaited = applications.get(&key).is_some_and(|found| {
-            let reached = found.record.epoch;
-            let left = match found.record.on(name).map(|place| place.role) {
-                None => copy.epoch <= reached,
-                Some(Role::Source | Role::Retiring) => copy.epoch < reached,
-                Some(Role::Active | Role::Target | Role::Standby) => false,
-            };
-            !found.deleting && !left
-        });
+        // under the epoch that it ended with, would land and be left behind.
+        let awaited = applications.get(&key).is_some_and(|found| !found.deleting);
         if awaited && !newer {
             member.copies.entry(key).or_insert(copy);
         }
