@@ -9,8 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
-use ureq::Agent;
+use ureq::http::Response;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+use ureq::{Agent, Body};
 
 use crate::wait::Probe;
 
@@ -100,11 +101,11 @@ impl ApiClient {
     pub fn merge(&self, path: &str, change: &str) -> Result<()> {
         let url = format!("{}{path}", self.server);
         let request = self.agent.patch(&url);
-        request
+        let answer = request
             .header("Content-Type", "application/merge-patch+json")
             .send(change)
-            .map(drop)
-            .with_context(|| format!("PATCH {url}"))
+            .with_context(|| format!("PATCH {url}"))?;
+        body(answer, &format!("PATCH {url}")).map(drop)
     }
 
     /// Sees whether the object at `path` has condition `kind` with status True.
@@ -157,17 +158,22 @@ fn agent() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
 }
 
 fn read(agent: &Agent, url: &str) -> Result<String> {
-    let mut response = agent
+    let answer = agent
         .get(url)
         .call()
         .with_context(|| format!("GET {url}"))?;
-    let body = response
+    body(answer, &format!("GET {url}"))
+}
+
+/// The body of an answer with a status of success.
+fn body(mut answer: Response<Body>, request: &str) -> Result<String> {
+    let body = answer
         .body_mut()
         .read_to_string()
-        .with_context(|| format!("read the answer of {url}"))?;
-    if response.status().is_success() {
+        .with_context(|| format!("read the answer to {request}"))?;
+    if answer.status().is_success() {
         return Ok(body);
     }
     let start: String = body.chars().take(300).collect();
-    Err(anyhow!("GET {url}: {}: {start}", response.status()))
+    Err(anyhow!("{request}: {}: {start}", answer.status()))
 }
