@@ -4,7 +4,7 @@ use crate::{
     cli,
     failure::Failure,
     hub::{Hub, Kind},
-    live::{self, Subject, Wanted},
+    live::{self, Interruption, Subject, Wanted},
     moves, print, status,
 };
 use anyhow::bail;
@@ -76,9 +76,7 @@ pub async fn run(hub: &Hub, action: Action, options: cli::Steer) -> anyhow::Resu
         }
         Subject::Fleet | Subject::Application(_) => bail!("nothing to steer"),
     };
-    if already {
-        print::raw(&format!("{label} is {} already\n", action.done()))?;
-    } else {
+    if !already {
         let change = change(action.change(), options.reason.as_deref());
         match &subject {
             Subject::Migration(key) => {
@@ -91,18 +89,20 @@ pub async fn run(hub: &Hub, action: Action, options: cli::Steer) -> anyhow::Resu
             }
             Subject::Fleet | Subject::Application(_) => {}
         }
-        print::raw(&format!(
-            "{label} {}{}\n",
-            action.done(),
-            dry(options.dry_run)
-        ))?;
     }
-    if options.wait {
+    let interruption = options.wait.then(Interruption::expected).transpose()?;
+    let done = action.done();
+    print::raw(&if already {
+        format!("{label} is {done} already\n")
+    } else {
+        format!("{label} {done}{}\n", dry(options.dry_run))
+    })?;
+    if let Some(interruption) = interruption {
         let wanted = match action {
             Action::Abort => Wanted::Aborted,
             Action::Pause | Action::Resume => Wanted::Completed,
         };
-        live::follow(hub, &subject, wanted, options.timeout).await?;
+        live::follow(hub, &subject, wanted, options.timeout, interruption).await?;
     }
     Ok(ExitCode::SUCCESS)
 }

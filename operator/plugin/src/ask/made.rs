@@ -3,7 +3,7 @@
 use crate::{
     cli::{Output, Request},
     hub::{Hub, Kind},
-    live::{self, Subject, Wanted},
+    live::{self, Interruption, Subject, Wanted},
     print,
 };
 use kube::{Api, ResourceExt};
@@ -42,6 +42,7 @@ impl<K: Kind> Asked<'_, K> {
             eprintln!("the hub would take it; nothing was created (--dry-run)");
             return Ok(ExitCode::SUCCESS);
         }
+        let interruption = request.wait.then(Interruption::expected).transpose()?;
         let name = made.name_any();
         match request.output {
             Output::Json => print::json(&tidy(&made)?)?,
@@ -52,8 +53,10 @@ impl<K: Kind> Asked<'_, K> {
                 print::raw(&format!("{kind}.{group}/{name} created: {}\n", self.about))?;
             }
         }
-        if request.wait {
-            live::follow(hub, &subject(&name), Wanted::Completed, request.timeout).await?;
+        if let Some(interruption) = interruption {
+            let subject = subject(&name);
+            let limit = request.timeout;
+            live::follow(hub, &subject, Wanted::Completed, limit, interruption).await?;
         } else if request.output == Output::Table {
             eprintln!("follow it: kubectl flambeau status {} -w", self.follow);
         }

@@ -19,8 +19,11 @@ use flambeau_planner::model::ApplicationKey;
 use jiff::{SignedDuration, Timestamp};
 use log::Log;
 use screen::Screen;
-use std::{io::IsTerminal, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What is looked at.
 #[derive(Clone, Debug)]
@@ -44,13 +47,41 @@ pub enum Wanted {
     Aborted,
 }
 
+/// What ends a look from outside. To be made before anything is said that
+/// somebody may answer with Ctrl-C.
+pub struct Interruption {
+    keyboard: Signal,
+    termination: Signal,
+}
+
+impl Interruption {
+    /// Takes the signals over, so that the terminal is given back as it was
+    /// whichever comes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn expected() -> io::Result<Self> {
+        Ok(Self {
+            keyboard: signal(SignalKind::interrupt())?,
+            termination: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn came(&mut self) {
+        tokio::select! {
+            _ = self.keyboard.recv() => {}
+            _ = self.termination.recv() => {}
+        }
+    }
+}
+
 /// Shows the fleet or an application until the person has seen enough.
 ///
 /// # Errors
 /// When the hub refuses to tell.
 pub async fn watch(hub: &Hub, chosen: Option<ApplicationKey>) -> anyhow::Result<()> {
     let subject = chosen.map_or(Subject::Fleet, Subject::Application);
-    match show(hub, &subject, |_| Ok(false)).await {
+    match show(hub, &subject, Interruption::expected()?, |_| Ok(false)).await {
         Err(error) if matches!(error.downcast_ref(), Some(Failure::Interrupted)) => Ok(()),
         other => other,
     }
@@ -66,8 +97,10 @@ pub async fn follow(
     subject: &Subject,
     wanted: Wanted,
     limit: SignedDuration,
+    interruption: Interruption,
 ) -> anyhow::Result<()> {
-    let shown = show(hub, subject, |objects| ended(objects, subject, wanted));
+    let over = |objects: &Objects| ended(objects, subject, wanted);
+    let shown = show(hub, subject, interruption, over);
     if limit.is_zero() {
         return shown.await;
     }
@@ -121,13 +154,11 @@ fn ended(objects: &Objects, subject: &Subject, wanted: Wanted) -> anyhow::Result
 async fn show(
     hub: &Hub,
     subject: &Subject,
+    mut interruption: Interruption,
     mut over: impl FnMut(&Objects) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let mut feed = Feed::open(hub);
     let mut display = Display::choose();
-    // Either gives the terminal back as it was.
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut trouble = None;
@@ -138,8 +169,7 @@ async fn show(
                 Told::Trouble(message) => trouble = Some(message),
             },
             _ = tick.tick() => {}
-            _ = interrupted.recv() => return Err(Failure::Interrupted.into()),
-            _ = terminated.recv() => return Err(Failure::Interrupted.into()),
+            () = interruption.came() => return Err(Failure::Interrupted.into()),
         }
         if !feed.complete() {
             continue;
@@ -160,7 +190,7 @@ enum Display {
 
 impl Display {
     fn choose() -> Self {
-        if std::io::stdout().is_terminal() {
+        if io::stdout().is_terminal() {
             Self::Screen(Screen::open())
         } else {
             Self::Log(Log::default())

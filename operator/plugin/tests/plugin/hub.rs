@@ -13,7 +13,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -232,6 +232,20 @@ impl Hub {
     }
 }
 
+/// Waits until a process ended; one that does not is killed, and holds up no other test.
+fn await_end(child: &mut Child) -> Result<ExitStatus> {
+    let ended = wait::until("the plugin's end", PATIENCE, || {
+        Ok(match child.try_wait()? {
+            Some(status) => Probe::Done(status),
+            None => Probe::Pending("it runs".to_owned()),
+        })
+    });
+    if ended.is_err() {
+        child.kill()?;
+    }
+    ended
+}
+
 fn answer(command: &mut Command) -> Result<Answer> {
     let output = command.output()?;
     Ok(Answer {
@@ -280,7 +294,8 @@ impl Running {
     }
 
     /// Waits until it ended.
-    pub fn ends(self) -> Result<Answer> {
+    pub fn ends(mut self) -> Result<Answer> {
+        await_end(&mut self.child)?;
         let output = self.child.wait_with_output()?;
         Ok(Answer {
             code: output.status.code().context("ended by a signal")?,
@@ -324,7 +339,7 @@ impl OnTerminal {
     pub fn ends(mut self) -> Result<String> {
         let id = self.child.id().to_string();
         ensure!(Command::new("kill").args(["-INT", &id]).status()?.success());
-        ensure!(self.child.wait()?.success());
+        ensure!(await_end(&mut self.child)?.success());
         let reader = std::mem::replace(&mut self.reader, std::thread::spawn(|| ()));
         reader.join().map_err(|_| anyhow!("the reader failed"))?;
         Ok(self.all())
