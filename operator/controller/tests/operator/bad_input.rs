@@ -2,7 +2,7 @@
 //! is told where people look, and does no harm to what runs.
 
 use crate::{
-    active, alone,
+    active,
     fleet::{Fleet, application, condition},
     joined::join,
     shared::shared,
@@ -28,7 +28,6 @@ fn older(fleet: &Fleet) -> Value {
 
 #[test]
 fn definitions_older_than_the_operator_are_told_and_nothing_is_done() {
-    let _alone = alone();
     let mut fleet = Fleet::start();
     fleet.place(&application("badges"));
     fleet.kill_operator();
@@ -146,7 +145,6 @@ fn expired() -> String {
 
 #[test]
 fn a_token_that_is_over_or_was_revoked_is_told_and_nothing_is_moved() {
-    let _alone = alone();
     let fleet = Fleet::start();
     join(&fleet, "one");
     fleet.condition("membercluster/one", "CredentialsRenewed", "True");

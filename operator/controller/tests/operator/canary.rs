@@ -2,10 +2,7 @@
 //! not in logs at any level, status, events, metrics, or the last words of the
 //! process.
 
-use crate::{
-    alone,
-    fleet::{Fleet, application, condition},
-};
+use crate::fleet::{Fleet, application, condition};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
@@ -199,7 +196,6 @@ fn unusable(server: &str, authority: &str) -> Vec<(&'static str, String)> {
 
 #[test]
 fn what_is_secret_is_told_nowhere() {
-    let _alone = alone();
     let mut fleet = Fleet::start_saying("trace");
     ask_for_trouble(&fleet);
     let unusable = connect_badly(&fleet);

@@ -1,7 +1,7 @@
 //! An operator whose clock is an hour wrong, ahead or behind.
 
 use crate::{
-    active, alone,
+    active,
     fleet::{Fleet, Replica, application},
     moves::{outcome, request},
 };
@@ -109,7 +109,6 @@ fn nothing_changes(fleet: &Fleet, replica: &Replica, hours: f64, before: &str) {
 
 #[test]
 fn a_clock_an_hour_wrong_moves_nothing_and_a_failover_still_works() {
-    let _alone = alone();
     let mut fleet = Fleet::start_by(Clock::right());
     let replica = fleet.start_replica();
     fleet.place(&application("badges"));

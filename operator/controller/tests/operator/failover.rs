@@ -1,7 +1,7 @@
 //! Clusters that are lost and return.
 
 use crate::{
-    active, alone,
+    active,
     fleet::{Fleet, application, condition},
     moves::outcome,
 };
@@ -27,7 +27,6 @@ fn versions_without_events(fleet: &Fleet) -> String {
 
 #[test]
 fn a_lost_cluster_is_left_and_may_return() {
-    let _alone = alone();
     let mut fleet = Fleet::start();
     let mut badges = application("badges");
     badges["spec"]["objectives"] = json!({"recoveryTimeSeconds": 60});
@@ -114,7 +113,6 @@ fn without(versions: &str, member: &str) -> String {
 
 #[test]
 fn an_application_that_asks_for_a_person_says_so_and_stays() {
-    let _alone = alone();
     let fleet = Fleet::start();
     let mut manual = application("badges");
     manual["spec"]["failover"] = json!({"mode": "Manual"});
@@ -138,7 +136,6 @@ fn an_application_that_asks_for_a_person_says_so_and_stays() {
 
 #[test]
 fn when_most_clusters_vanish_together_nothing_moves() {
-    let _alone = alone();
     let fleet = Fleet::start();
     fleet.place(&application("badges"));
     fleet.cut("one");

@@ -1,7 +1,7 @@
 //! A member that was joined, from the hub's point of view.
 
 use crate::{
-    active, alone,
+    active,
     fleet::{Fleet, application},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -78,7 +78,6 @@ pub fn join(fleet: &Fleet, member: &str) {
 
 #[test]
 fn applications_come_and_go_under_their_own_identity() {
-    let _alone = alone();
     let fleet = Fleet::start();
     join(&fleet, "one");
     let (reason, message) = fleet.condition("membercluster/one", "CredentialsRenewed", "True");

@@ -1,7 +1,7 @@
 //! What must not be left on members.
 
 use crate::{
-    active, alone,
+    active,
     fleet::{Fleet, application, refuse},
     moves::{outcome, request},
 };
@@ -22,7 +22,6 @@ fn secrets(fleet: &Fleet, member: &str) -> String {
 
 #[test]
 fn a_kind_that_went_out_of_use_while_nobody_looked_is_erased() {
-    let _alone = alone();
     let mut fleet = Fleet::start();
     let mut badges = application("badges");
     fleet.place(&badges);
@@ -39,7 +38,6 @@ fn a_kind_that_went_out_of_use_while_nobody_looked_is_erased() {
 
 #[test]
 fn a_kind_that_went_out_of_use_while_its_cluster_was_away_is_erased() {
-    let _alone = alone();
     let mut fleet = Fleet::start();
     let mut badges = application("badges");
     fleet.place(&badges);
@@ -69,7 +67,6 @@ fn a_kind_that_went_out_of_use_while_its_cluster_was_away_is_erased() {
 /// another hub has there under the same name is none of this hub's business.
 #[test]
 fn a_write_that_comes_late_to_where_nobody_looks_any_more_is_erased() {
-    let _alone = alone();
     let fleet = Fleet::start();
     let names = ["passes", "badges"];
     let late: Vec<Value> = names
@@ -107,7 +104,6 @@ fn a_write_that_comes_late_to_where_nobody_looks_any_more_is_erased() {
 
 #[test]
 fn an_application_created_again_is_not_confused_with_what_is_left_of_the_first() {
-    let _alone = alone();
     let fleet = Fleet::start();
     let mut badges = application("badges");
     fleet.place(&badges);

@@ -28,13 +28,6 @@ mod windows;
 use fleet::{Fleet, application, condition, provider_facts, refuse};
 use serde_json::{Value, json};
 use shared::shared;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// One fleet at a time: three API servers are enough for two cores.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn active(application: &Value) -> Option<&str> {
     let placements = application["status"]["placements"].as_array()?;
@@ -46,7 +39,6 @@ fn active(application: &Value) -> Option<&str> {
 
 #[test]
 fn an_application_is_placed_once_and_a_restart_writes_nothing() {
-    let _alone = alone();
     let mut fleet = Fleet::start();
     fleet.apply(&application("badges"));
     let (reason, _) = fleet.condition("gapp/badges", "Ready", "True");
@@ -247,7 +239,6 @@ fn what_is_in_use_is_not_deleted() {
 
 #[test]
 fn a_dead_member_does_not_hold_up_a_deletion() {
-    let _alone = alone();
     let mut fleet = Fleet::start();
     fleet.place(&application("badges"));
     fleet.members.remove("one");

@@ -1,7 +1,7 @@
 //! The page about metrics: it explains what is exported, and nothing else.
 
 use crate::{
-    active, alone,
+    active,
     fleet::{Fleet, application, refuse},
     moves::request,
     page::{Values, base, page},
@@ -143,7 +143,6 @@ fn labels_of(text: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn a_running_operator_exports_what_the_page_says_with_these_types_and_labels() {
-    let _alone = alone();
     let fleet = Fleet::start();
     let seen = std::cell::RefCell::new(Seen::default());
     let watch = |what: &str, done: &dyn Fn(&Fleet, &str) -> bool| {

@@ -1,7 +1,7 @@
 //! Moves that people ask for, and what they do to them.
 
 use crate::{
-    active, alone,
+    active,
     fleet::{Fleet, application, refuse},
     shared::shared,
 };
@@ -111,7 +111,6 @@ fn an_application_deleted_in_the_middle_of_a_move_and_created_again_starts_anew(
 
 #[test]
 fn a_dead_cluster_that_an_application_has_left_may_be_removed() {
-    let _alone = alone();
     let mut fleet = Fleet::start();
     soaking(&fleet, 5);
     fleet.members.remove("one");

@@ -1,7 +1,6 @@
 //! A real Prometheus scrapes the real operator, with the chart's own rules.
 
 use crate::{
-    alone,
     fleet::{Fleet, application, free_port, get_over_http, refuse},
     page::page,
 };
@@ -168,7 +167,6 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn prometheus_scrapes_the_operator_and_its_alerts_fire_when_they_should_and_not_before() {
-    let _alone = alone();
     let fleet = Fleet::start();
     fleet.place(&application("badges"));
     let prometheus = Prometheus::of(fleet.port);

@@ -2,7 +2,7 @@
 //! still recorded there.
 
 use crate::{
-    active, alone,
+    active,
     fleet::{Fleet, application, condition},
     moves::{outcome, request},
 };
@@ -10,7 +10,6 @@ use serde_json::json;
 
 #[test]
 fn a_lost_cluster_is_removed_when_its_last_application_has_failed_over() {
-    let _alone = alone();
     let fleet = Fleet::start();
     let mut manual = application("gates");
     manual["spec"]["failover"] = json!({"mode": "Manual"});

@@ -1,15 +1,15 @@
 //! One fleet for many tests, one after the other: starting one takes longer
 //! than most of what is tried on it.
 
-use crate::{
-    alone,
-    fleet::{Fleet, member_cluster, provider_facts},
-};
+use crate::fleet::{Fleet, member_cluster, provider_facts};
 use std::{
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
+
+/// Held by the test that uses the fleet.
+static ALONE: Mutex<()> = Mutex::new(());
 
 static KEPT: Mutex<Kept> = Mutex::new(Kept {
     users: 0,
@@ -59,7 +59,7 @@ impl Drop for Use {
 /// is none.
 pub fn shared() -> Shared {
     let in_use = Use::new();
-    let alone = alone();
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = kept().fleet.clone();
     let fleet = before.unwrap_or_else(|| {
         let new = Arc::new(Fleet::start());

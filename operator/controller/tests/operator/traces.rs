@@ -2,7 +2,6 @@
 //! collector.
 
 use crate::{
-    alone,
     fleet::{Fleet, application, refuse},
     moves::{outcome, request},
 };
@@ -132,7 +131,6 @@ fn nanoseconds(time: &Value) -> u64 {
 
 #[test]
 fn a_move_is_one_trace_and_another_operator_goes_on_with_it() {
-    let _alone = alone();
     let collector = Receiver::start(true);
     let mut fleet = Fleet::start_with(&["--otlp-endpoint", &collector.url()]);
     let mut badges = application("badges");
@@ -242,7 +240,6 @@ const WHOLE_MOVE: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_collector_that_hangs_or_is_not_there_delays_no_move_and_no_stop() {
-    let _alone = alone();
     let hung = Receiver::start(false);
     let mut fleet = Fleet::start_with(&["--otlp-endpoint", &hung.url()]);
     fleet.place(&application("badges"));

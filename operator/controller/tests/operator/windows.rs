@@ -1,7 +1,7 @@
 //! Evacuations and freezes, and a hub that does not know of them.
 
 use crate::{
-    active, alone,
+    active,
     fleet::{Fleet, application, condition, refuse},
     shared::shared,
 };
@@ -46,7 +46,6 @@ fn an_evacuation_empties_a_cluster_and_keeps_it_empty() {
 
 #[test]
 fn an_evacuation_says_at_once_that_room_is_missing() {
-    let _alone = alone();
     // Nobody ends what is deleted in the foreground there.
     let fleet = Fleet::start();
     let mut large = application("badges");
@@ -112,7 +111,6 @@ fn a_freeze_holds_planned_moves_and_says_how_many() {
 
 #[test]
 fn a_hub_of_an_older_version_is_told_what_it_lacks() {
-    let _alone = alone();
     let mut fleet = Fleet::start();
     fleet.place(&application("badges"));
     fleet.kill_operator();
