@@ -256,7 +256,8 @@ fn copies<E: Edge>(
         .map(|(cluster, epoch)| {
             let mut copy = view.members.observe(cluster, key, epoch);
             if traffic {
-                copy.endpoints_at_edge = view.edge.endpoints_at_edge(key, cluster);
+                let now = copy.observed.then(|| view.members.endpoints(cluster, key));
+                copy.endpoints_at_edge = view.edge.endpoints_at_edge(key, cluster, now.as_deref());
                 let found = view.services.of(key, cluster);
                 copy.service = found.service;
                 copy.reached = found.reached;

@@ -22,8 +22,6 @@ fn terminating(ip: [u8; 4], port: u16) -> EndpointAddress {
     }
 }
 
-const SLICE: &str = "endpointslice/shop--alibaba-8080";
-
 fn both_clusters() -> Endpoints {
     endpoints([
         (
@@ -127,7 +125,7 @@ async fn is_placed(hub: &Hub, shop: &Declared) {
         observed, shares,
         "weight 0 stays, so that requests end by themselves"
     );
-    let at_edge = |cluster| watched.edge.endpoints_at_edge(key, cluster);
+    let at_edge = |cluster| watched.edge.endpoints_at_edge(key, cluster, None);
     assert_eq!(at_edge("alibaba"), 1, "terminating is not ready");
     assert_eq!(at_edge("ovh"), 2);
     assert_eq!(at_edge("atos"), 0);
@@ -136,12 +134,14 @@ async fn is_placed(hub: &Hub, shop: &Declared) {
         5,
         "two Services, two EndpointSlices, one HTTPRoute"
     );
+    let slice = hub.backend("endpointslices", "shop", "alibaba");
     assert_eq!(
-        hub.field("games", SLICE, "{.endpoints[1].conditions}"),
+        hub.field("games", &slice, "{.endpoints[1].conditions}"),
         r#"{"ready":false,"serving":true,"terminating":true}"#
     );
     let owner = "{.metadata.ownerReferences[0].kind} {.metadata.ownerReferences[0].uid}";
-    for object in ["httproute/shop", "service/shop--ovh", SLICE] {
+    let service = hub.backend("services", "shop", "ovh");
+    for object in ["httproute/shop", &service, &slice] {
         assert_eq!(
             hub.field("games", object, owner),
             "GamesApplication uid-of-shop"
@@ -168,12 +168,9 @@ async fn leaves_its_cluster(hub: &Hub, watched: &Watched, shop: &Declared) {
         .await
         .unwrap();
     assert_eq!(edge.observe(key).weights, weights([("ovh", 100)]));
-    for object in ["service/shop--alibaba", SLICE] {
-        assert_eq!(
-            hub.field("games", object, "{.metadata.name}"),
-            "",
-            "{object} is gone"
-        );
+    for kind in ["services", "endpointslices"] {
+        let left = hub.backend(kind, "shop", "alibaba");
+        assert_eq!(left, "", "{kind} are gone");
     }
 }
 
@@ -192,7 +189,8 @@ fn what_others_do_at_the_edge_is_seen_and_mended() {
         let all = weights([("ovh", 100)]);
         edge.apply(&shop, &all, &one_endpoint()).await.unwrap();
         changes_are_taken_back(&hub, &watched, &shop).await;
-        objects_of_others_are_left_alone(&hub, &watched, &shop).await;
+        a_service_comes_back_under_its_name(&hub, &watched, &shop).await;
+        objects_of_others_are_left_alone(&hub, &watched).await;
 
         // Nobody would get requests: refused, and requests go on.
         let nobody = weights([("ovh", 0)]);
@@ -245,36 +243,57 @@ async fn changes_are_taken_back(hub: &Hub, watched: &Watched, shop: &Declared) {
     );
     assert_eq!(stored, "100 100");
 
+    let slice = hub.backend("endpointslices", "shop", "ovh");
     hub.plane
-        .kubectl(&["delete", "endpointslice/shop--ovh-80", "-n", "games"])
+        .kubectl(&["delete", &slice, "-n", "games"])
         .unwrap();
     watched
         .until("the loss is seen", |edge| {
-            edge.endpoints_at_edge(key, "ovh") == 0
+            edge.endpoints_at_edge(key, "ovh", None) == 0
         })
         .await;
     edge.apply(shop, &all, &one_endpoint()).await.unwrap();
-    assert_eq!(edge.endpoints_at_edge(key, "ovh"), 1);
+    assert_eq!(edge.endpoints_at_edge(key, "ovh", None), 1);
 }
 
-/// Somebody's own Service has the name of a backend.
-async fn objects_of_others_are_left_alone(hub: &Hub, watched: &Watched, shop: &Declared) {
-    let service = "create service clusterip shop--atos --tcp=80:9 -n games";
-    let service: Vec<&str> = service.split(' ').collect();
-    hub.plane.kubectl(&service).unwrap();
-    let two = weights([("ovh", 100), ("atos", 0)]);
-    let error = watched
-        .edge
-        .apply(shop, &two, &one_endpoint())
-        .await
-        .unwrap_err();
+/// Somebody's own route has the name of an application.
+async fn objects_of_others_are_left_alone(hub: &Hub, watched: &Watched) {
+    let taken = application(hub, "games", "taken", "taken.example");
+    hub.create(
+        r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: taken, namespace: games}
+spec: {parentRefs: [{name: somebody}], hostnames: [elsewhere.example]}
+",
+    );
+    let all = weights([("ovh", 100)]);
+    let applied = watched.edge.apply(&taken, &all, &one_endpoint()).await;
+    let error = applied.unwrap_err();
     assert!(matches!(error, EdgeError::Taken { .. }), "{error}");
     assert_eq!(
-        hub.field("games", "service/shop--atos", "{.spec.ports[0].targetPort}"),
-        "9"
+        hub.field("games", "httproute/taken", "{.spec.hostnames[0]}"),
+        "elsewhere.example"
     );
-    let observed = watched.edge.observe(&shop.key).weights;
-    assert_eq!(observed, weights([("ovh", 100)]), "requests go on");
+}
+
+/// A Service is deleted by hand, and comes back under the name to which the
+/// route leads.
+async fn a_service_comes_back_under_its_name(hub: &Hub, watched: &Watched, shop: &Declared) {
+    let (edge, key) = (&watched.edge, &shop.key);
+    let service = hub.backend("services", "shop", "ovh");
+    hub.plane
+        .kubectl(&["delete", &service, "-n", "games"])
+        .unwrap();
+    watched
+        .until("the loss is seen", |edge| !edge.intact(key))
+        .await;
+    assert_eq!(edge.observe(key).weights, weights([("ovh", 100)]));
+    edge.apply(shop, &weights([("ovh", 100)]), &one_endpoint())
+        .await
+        .unwrap();
+    assert_eq!(hub.backend("services", "shop", "ovh"), service);
+    assert_eq!(edge.endpoints_at_edge(key, "ovh", None), 1);
 }
 
 #[test]

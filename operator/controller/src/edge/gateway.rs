@@ -3,11 +3,13 @@
 //! whose EndpointSlices mirror the application's endpoints on that cluster.
 
 use super::{
-    Edge, EdgeError, EndpointAddress, Reading, confirmation,
+    Edge, EdgeError, EndpointAddress, Reading,
+    backend::{Backend, StoredBackend},
+    confirmation,
     objects::{self, GatewayName, MANAGED_BY_LABEL},
-    poller::Poller,
+    poller::{Healthy, Poller},
     route::{self, HttpRoute},
-    seen::{self, Seen},
+    seen::{self, RouteDetail, Seen},
     store::{EdgeKind, Store},
 };
 use crate::{
@@ -251,28 +253,50 @@ impl GatewayEdge {
         self.0.writes.get_or_create(&labels).inc();
     }
 
+    /// The Service that stands for a copy with these endpoints: one that does
+    /// already, or one that never was. Without `weights`, requests go on as
+    /// they do.
+    fn backend(
+        &self,
+        key: &ApplicationKey,
+        cluster: &Name,
+        weights: &BTreeMap<Name, u8>,
+        endpoints: Option<&[EndpointAddress]>,
+    ) -> StoredBackend {
+        let requested =
+            weights.is_empty() || weights.get(cluster).is_some_and(|weight| *weight > 0);
+        let stored = self.0.store.backends(key, cluster).into_iter();
+        let mut fitting = stored.filter(|stored| stored.fits(requested, endpoints));
+        fitting.next().unwrap_or_else(|| StoredBackend {
+            backend: Backend::new(&key.name, cluster),
+            weight: None,
+            endpoints: Vec::new(),
+        })
+    }
+
     async fn apply_backend(
         &self,
         declared: &Declared,
         traffic: &DeclaredTraffic,
-        cluster: &str,
+        stored: &StoredBackend,
         endpoints: Option<&Vec<EndpointAddress>>,
     ) -> Result<(), EdgeError> {
-        let key = &declared.key;
-        let service = objects::service(declared, traffic, cluster);
+        let (key, backend) = (&declared.key, &stored.backend);
+        let service = objects::service(declared, traffic, backend);
         self.write(EdgeKind::Service, &self.api(key), &service, seen::service)
             .await?;
         // A cluster whose endpoints are not told keeps those that it has.
         let Some(endpoints) = endpoints else {
             return Ok(());
         };
+        let emptied = endpoints.is_empty().then(|| stored.emptied());
         let api = self.api::<EndpointSlice>(key);
-        let slices = objects::slices(declared, cluster, endpoints);
+        let slices = objects::slices(declared, backend, emptied.as_ref().unwrap_or(endpoints));
         for slice in &slices {
             self.write(EdgeKind::Slice, &api, slice, seen::slice)
                 .await?;
         }
-        for name in self.0.store.names(EdgeKind::Slice, key, Some(cluster)) {
+        for name in self.0.store.slices(key, backend) {
             let wanted = |slice: &EndpointSlice| slice.metadata.name.as_deref() == Some(&*name);
             if !slices.iter().any(wanted) {
                 self.delete(EdgeKind::Slice, &api, key, &name).await?;
@@ -281,48 +305,72 @@ impl GatewayEdge {
         Ok(())
     }
 
-    /// Deletes what stands behind a cluster, or behind all.
-    async fn delete_backends(
+    /// Deletes a Service and what belongs to it: the Service first, so that no
+    /// later copy takes it for one that never had endpoints.
+    async fn delete_backend(
         &self,
         key: &ApplicationKey,
-        cluster: Option<&str>,
+        backend: &Backend,
     ) -> Result<(), EdgeError> {
-        let slices = self.api::<EndpointSlice>(key);
-        for name in self.0.store.names(EdgeKind::Slice, key, cluster) {
-            self.delete(EdgeKind::Slice, &slices, key, &name).await?;
-        }
-        let services = self.api::<Service>(key);
-        for name in self.0.store.names(EdgeKind::Service, key, cluster) {
-            self.delete(EdgeKind::Service, &services, key, &name)
+        if self.0.store.has(EdgeKind::Service, key, &backend.name) {
+            let services = self.api::<Service>(key);
+            self.delete(EdgeKind::Service, &services, key, &backend.name)
                 .await?;
+        }
+        let slices = self.api::<EndpointSlice>(key);
+        for name in self.0.store.slices(key, backend) {
+            self.delete(EdgeKind::Slice, &slices, key, &name).await?;
         }
         Ok(())
     }
 
     /// Asks the gateway for its word on a route, if that is late.
-    async fn ask_again(
-        &self,
-        key: &ApplicationKey,
-        weights: &BTreeMap<Name, u8>,
-    ) -> Result<(), EdgeError> {
-        let Some(cluster) = weights.keys().next() else {
+    async fn ask_again(&self, key: &ApplicationKey, backends: &[Backend]) -> Result<(), EdgeError> {
+        let now = Instant::now();
+        let Some(backend) = backends.first().filter(|_| self.0.store.overdue(key, now)) else {
             return Ok(());
         };
-        let now = Instant::now();
-        if !self.0.store.overdue(key, now) {
-            return Ok(());
-        }
-        let backend = objects::backend_name(&key.name, cluster);
+        let backend = &backend.name;
         tracing::info!(application = %key, "the gateway is asked again to confirm the route");
         self.0.store.asked(key, now);
         self.count(EdgeKind::Service, "patch");
-        let asked = confirmation::ask_again(&self.api(key), &backend).await;
+        let asked = confirmation::ask_again(&self.api(key), backend).await;
         asked.map_err(|error| hub_error(format!("Service {}/{backend}", key.namespace), error))
     }
 
-    fn routed(&self, key: &ApplicationKey, cluster: &str) -> bool {
-        let route = self.0.store.route(key);
-        route.is_some_and(|route| route.backend(&key.name, cluster).is_some())
+    /// Whether the route names a Service.
+    fn routed(&self, key: &ApplicationKey, backend: &Backend) -> bool {
+        let route = self.0.store.route(key).unwrap_or_default();
+        let mut routed = route.backends.iter();
+        routed.any(|routed| routed.name == backend.name)
+    }
+
+    /// Takes away what stands for an application and no request can reach.
+    async fn delete_unused(&self, key: &ApplicationKey, used: &[Backend]) -> Result<(), EdgeError> {
+        for backend in self.0.store.all_backends(key) {
+            if !used.contains(&backend) && !self.routed(key, &backend) {
+                self.delete_backend(key, &backend).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is counted by Service, by cluster.
+    fn by_cluster<T: Clone>(
+        &self,
+        key: &ApplicationKey,
+        route: &RouteDetail,
+        counted: &BTreeMap<Name, T>,
+    ) -> BTreeMap<Name, T> {
+        let routed = self.0.store.routed(key, route).into_iter();
+        routed
+            .filter_map(|(backend, cluster)| Some((cluster, counted.get(&backend.name)?.clone())))
+            .collect()
+    }
+
+    /// What the route names for a cluster, or would name.
+    fn stored(&self, key: &ApplicationKey, cluster: &str) -> Option<StoredBackend> {
+        self.0.store.backends(key, cluster).into_iter().next()
     }
 }
 
@@ -357,16 +405,30 @@ impl Edge for GatewayEdge {
             problem: self.problem(key),
             weights,
             acknowledged: route.acknowledged,
-            open_requests: requests.open,
-            stage_requests: requests.stage,
+            open_requests: self.by_cluster(key, &route, &requests.open),
+            stage_requests: self.by_cluster(key, &route, &requests.stage),
         }
     }
 
-    fn endpoints_at_edge(&self, key: &ApplicationKey, cluster: &str) -> usize {
-        let stored = self.0.store.ready(key, cluster);
-        match self.0.poller.healthy(key, cluster) {
-            Some(healthy) => stored.min(healthy),
-            None => stored,
+    fn endpoints_at_edge(
+        &self,
+        key: &ApplicationKey,
+        cluster: &str,
+        now: Option<&[EndpointAddress]>,
+    ) -> usize {
+        let Some(stored) = self.stored(key, cluster) else {
+            return 0;
+        };
+        let in_use = stored.weight.is_some_and(|weight| weight > 0);
+        let ready = match now.filter(|_| !in_use) {
+            Some(now) => stored.ready_now(now),
+            None => stored.ready(),
+        };
+        match self.0.poller.healthy(key, &stored.backend.name) {
+            Healthy::At(endpoints) => ready.min(endpoints),
+            // The proxy was not told yet where requests are to go next.
+            Healthy::NotNamed if !in_use => 0,
+            Healthy::NotNamed | Healthy::Unknown => ready,
         }
     }
 
@@ -390,27 +452,33 @@ impl Edge for GatewayEdge {
             return Err(EdgeError::NoWeight(key.clone()));
         }
         let named: BTreeSet<&Name> = weights.keys().chain(endpoints.keys()).collect();
+        let stored = named.iter().map(|cluster| {
+            let told = endpoints.get(*cluster).map(Vec::as_slice);
+            self.backend(key, cluster, weights, told)
+        });
+        let stored: Vec<StoredBackend> = stored.collect();
         // Whatever is wrong behind one cluster, the endpoints of the others
         // are brought up to date.
-        let backends = join_all(named.iter().map(|cluster| {
-            self.apply_backend(declared, traffic, cluster, endpoints.get(*cluster))
+        let written = join_all(stored.iter().map(|stored| {
+            let told = endpoints.get(&stored.backend.cluster);
+            self.apply_backend(declared, traffic, stored, told)
         }));
-        backends
+        written
             .await
             .into_iter()
             .collect::<Result<(), EdgeError>>()?;
+        let backends: Vec<Backend> = stored.into_iter().map(|stored| stored.backend).collect();
         if !weights.is_empty() {
-            let route = objects::route(declared, traffic, weights, &self.0.gateway);
+            let weighted = backends
+                .iter()
+                .filter_map(|backend| Some((backend, *weights.get(&backend.cluster)?)));
+            let route = objects::route(declared, traffic, weighted, &self.0.gateway);
             let reduce = |route: &HttpRoute| seen::route(route, &self.0.gateway);
             self.write(EdgeKind::Route, &self.routes(key), &route, reduce)
                 .await?;
         }
-        for cluster in self.0.store.clusters(key) {
-            if !named.contains(&cluster) && !self.routed(key, &cluster) {
-                self.delete_backends(key, Some(&cluster)).await?;
-            }
-        }
-        self.ask_again(key, weights).await?;
+        self.delete_unused(key, &backends).await?;
+        self.ask_again(key, &backends).await?;
         self.0.store.written(key);
         Ok(())
     }
@@ -419,22 +487,26 @@ impl Edge for GatewayEdge {
         if !self.0.store.known() {
             self.writable()?;
         }
-        for name in self.0.store.names(EdgeKind::Route, key, None) {
-            self.delete(EdgeKind::Route, &self.routes(key), key, &name)
+        if self.0.store.has(EdgeKind::Route, key, &key.name) {
+            self.delete(EdgeKind::Route, &self.routes(key), key, &key.name)
                 .await?;
         }
-        self.delete_backends(key, None).await
+        self.delete_unused(key, &[]).await
     }
 
     async fn remove_cluster(&self, key: &ApplicationKey, cluster: &str) -> Result<(), EdgeError> {
         self.writable()?;
-        if self.routed(key, cluster) {
+        let stored = self.0.store.backends(key, cluster);
+        if stored.iter().any(|stored| stored.weight.is_some()) {
             return Err(EdgeError::StillRouted {
                 key: key.clone(),
                 cluster: cluster.into(),
             });
         }
-        self.delete_backends(key, Some(cluster)).await
+        for stored in stored {
+            self.delete_backend(key, &stored.backend).await?;
+        }
+        Ok(())
     }
 
     fn watch_requests(&self, keys: BTreeSet<ApplicationKey>) {
@@ -446,7 +518,8 @@ impl Edge for GatewayEdge {
     }
 
     fn reading(&self, key: &ApplicationKey, cluster: &str) -> Option<Reading> {
-        self.0.poller.reading(key, cluster)
+        let stored = self.stored(key, cluster)?;
+        self.0.poller.reading(key, &stored.backend.name)
     }
 }
 

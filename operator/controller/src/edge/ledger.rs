@@ -17,9 +17,9 @@ const FRESH: Duration = Duration::from_secs(3);
 /// Requests of one application.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
-    /// Open, by cluster.
+    /// Open, by Service.
     pub open: BTreeMap<Name, u64>,
-    /// Since the weights last changed, by cluster.
+    /// Since the weights last changed, by Service.
     pub stage: BTreeMap<Name, StageRequests>,
 }
 
@@ -28,17 +28,22 @@ pub struct Requests {
 pub struct Ledger {
     /// When it was last read.
     read: Option<Instant>,
-    /// Weights during the current stage.
-    pub weights: BTreeMap<Name, u8>,
-    /// Counts when the stage began.
+    /// Weights during the current stage, by Service.
+    pub weights: BTreeMap<Name, i32>,
+    /// Counts when the stage began, by Service.
     base: BTreeMap<Name, Totals>,
-    /// Counts as last read.
+    /// Counts as last read, by Service.
     pub last: BTreeMap<Name, Totals>,
 }
 
 impl Ledger {
     /// Enters a reading.
-    pub fn enter(&mut self, at: Instant, weights: BTreeMap<Name, u8>, now: BTreeMap<Name, Totals>) {
+    pub fn enter(
+        &mut self,
+        at: Instant,
+        weights: BTreeMap<Name, i32>,
+        now: BTreeMap<Name, Totals>,
+    ) {
         if self.read.is_none() {
             self.base.clone_from(&now);
         } else if self.weights != weights {
@@ -53,7 +58,7 @@ impl Ledger {
 
     /// Whether a reading says the same of what is asked for as the last one.
     pub fn says(&self, reading: &BTreeMap<Name, Totals>) -> bool {
-        let told = |(cluster, totals): (&Name, &Totals)| {
+        let told = |(service, totals): (&Name, &Totals)| {
             let Totals {
                 open,
                 answered,
@@ -61,7 +66,7 @@ impl Ledger {
                 healthy,
                 ..
             } = *totals;
-            (cluster.clone(), open, answered, failed, healthy)
+            (service.clone(), open, answered, failed, healthy)
         };
         self.last.iter().map(told).eq(reading.iter().map(told))
     }
@@ -69,17 +74,17 @@ impl Ledger {
     /// What is asked for of the last reading.
     pub fn requests(&self) -> Requests {
         let mut requests = Requests::default();
-        for (cluster, now) in &self.last {
-            let base = self.base.get(cluster).copied().unwrap_or_default();
+        for (service, now) in &self.last {
+            let base = self.base.get(service).copied().unwrap_or_default();
             // Smaller than before: the proxy started anew and counts from 0.
             let base = if now.answered < base.answered {
                 Totals::default()
             } else {
                 base
             };
-            requests.open.insert(cluster.clone(), now.open);
+            requests.open.insert(service.clone(), now.open);
             requests.stage.insert(
-                cluster.clone(),
+                service.clone(),
                 StageRequests {
                     total: now.answered - base.answered,
                     failed: now.failed.saturating_sub(base.failed),
@@ -104,7 +109,7 @@ pub struct Reading {
 #[derive(Default)]
 pub struct Ledgers {
     moves: Mutex<BTreeMap<ApplicationKey, Ledger>>,
-    /// The last reading of every backend, by cluster.
+    /// The last reading of every backend, by Service.
     services: Mutex<BTreeMap<ApplicationKey, BTreeMap<Name, Reading>>>,
 }
 
@@ -143,7 +148,7 @@ mod tests {
         [(Name::from("ovh"), totals)].into()
     }
 
-    fn weights(weight: u8) -> BTreeMap<Name, u8> {
+    fn weights(weight: i32) -> BTreeMap<Name, i32> {
         [(Name::from("ovh"), weight)].into()
     }
 

@@ -5,6 +5,7 @@
 //! recorded state only, level-triggered: [`Edge::apply`] is told how things
 //! should be and writes what differs.
 
+mod backend;
 mod confirmation;
 mod endpoint;
 mod gateway;
@@ -19,7 +20,6 @@ mod store;
 pub use endpoint::EndpointAddress;
 pub use gateway::{EdgeSettings, GatewayEdge};
 pub use ledger::Reading;
-pub use objects::backend_name;
 pub use stats::Totals;
 
 use crate::declared::Declared;
@@ -52,7 +52,15 @@ pub trait Edge: Clone + Send + Sync + 'static {
     fn observe(&self, key: &ApplicationKey) -> EdgeObservation;
 
     /// Ready endpoints of an application on a cluster that the edge knows.
-    fn endpoints_at_edge(&self, key: &ApplicationKey, cluster: &str) -> usize;
+    /// Before any request goes there, only those count that the copy has now,
+    /// if that is known: an edge that is behind may still have an earlier
+    /// copy's.
+    fn endpoints_at_edge(
+        &self,
+        key: &ApplicationKey,
+        cluster: &str,
+        now: Option<&[EndpointAddress]>,
+    ) -> usize;
 
     /// What is wrong with the edge of an application, for people; none when
     /// nothing is known to be wrong.

@@ -5,11 +5,12 @@
 
 use super::{
     EndpointAddress,
+    backend::Backend,
     route::{self, BackendReference, HttpRoute, ParentReference, RouteSpec, Rule, Timeouts},
 };
 use crate::declared::{Declared, DeclaredTraffic};
 use flambeau_crds::{APPLICATION_LABEL, CLUSTER_LABEL, FIELD_MANAGER};
-use flambeau_planner::model::{ApplicationKey, Name};
+use flambeau_planner::model::ApplicationKey;
 use k8s_openapi::{
     api::{
         core::v1::{Service, ServicePort, ServiceSpec},
@@ -21,8 +22,7 @@ use k8s_openapi::{
     },
 };
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fmt::Write, net::IpAddr};
+use std::{collections::BTreeMap, fmt::Write};
 
 /// Label of everything that Flambeau writes
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>).
@@ -38,9 +38,6 @@ const PORT_NAME: &str = "http";
 /// The most endpoints that one EndpointSlice holds
 /// (`discovery.k8s.io/v1`, EndpointSlice `endpoints`).
 const ENDPOINTS_PER_SLICE: usize = 1000;
-
-/// The longest name of a Service (a DNS label, RFC 1035).
-const LONGEST_NAME: usize = 63;
 
 /// Envoy refuses what is above 1,024 connections or requests at a backend at
 /// once unless told otherwise
@@ -90,29 +87,6 @@ pub struct GatewayName {
     pub name: String,
 }
 
-/// Name of the Service that stands for an application on a cluster:
-/// `<application>--<cluster>`, or shortened and with a hash where that would
-/// be too long or could be read in two ways.
-pub fn backend_name(application: &str, cluster: &str) -> String {
-    let plain = format!("{application}--{cluster}");
-    let ambiguous = application.contains("--") || cluster.contains("--");
-    if plain.len() <= LONGEST_NAME && !ambiguous {
-        return plain;
-    }
-    let mut hash = Sha256::new();
-    hash.update(application);
-    // No name contains a slash.
-    hash.update("/");
-    hash.update(cluster);
-    let mut suffix = String::from("-");
-    for byte in &hash.finalize()[..5] {
-        // Writing to a String cannot fail.
-        let _ = write!(suffix, "{byte:02x}");
-    }
-    let end = plain.floor_char_boundary(LONGEST_NAME - suffix.len());
-    format!("{}{suffix}", plain[..end].trim_end_matches('-'))
-}
-
 fn owner(declared: &Declared) -> OwnerReference {
     OwnerReference {
         api_version: format!("{}/v1alpha1", flambeau_crds::GROUP),
@@ -143,9 +117,9 @@ fn metadata(declared: &Declared, name: String, cluster: Option<&str>) -> ObjectM
 
 /// The Service of an application on a cluster: no selector, as its endpoints
 /// are mirrored, and headless, as nobody on the hub calls it by address.
-pub fn service(declared: &Declared, traffic: &DeclaredTraffic, cluster: &str) -> Service {
-    let name = backend_name(&declared.key.name, cluster);
-    let mut metadata = metadata(declared, name, Some(cluster));
+pub fn service(declared: &Declared, traffic: &DeclaredTraffic, backend: &Backend) -> Service {
+    let name = backend.name.to_string();
+    let mut metadata = metadata(declared, name, Some(&backend.cluster));
     metadata.annotations = Some(
         LIMITS
             .iter()
@@ -175,10 +149,9 @@ pub fn service(declared: &Declared, traffic: &DeclaredTraffic, cluster: &str) ->
 /// family among them, so usually one, and none without endpoints.
 pub fn slices(
     declared: &Declared,
-    cluster: &str,
+    backend: &Backend,
     endpoints: &[EndpointAddress],
 ) -> Vec<EndpointSlice> {
-    let backend = backend_name(&declared.key.name, cluster);
     let mut groups: BTreeMap<(bool, u16), Vec<EndpointAddress>> = BTreeMap::new();
     for endpoint in endpoints {
         let group = (endpoint.ip.is_ipv6(), endpoint.port);
@@ -189,11 +162,12 @@ pub fn slices(
         group.sort_unstable();
         group.dedup_by_key(|endpoint| endpoint.ip);
         for (index, chunk) in group.chunks(ENDPOINTS_PER_SLICE).enumerate() {
-            let mut name = format!("{backend}-{}{port}", if ipv6 { "v6-" } else { "" });
+            let family = if ipv6 { "v6-" } else { "" };
+            let mut name = format!("{}-{family}{port}", backend.name);
             if index > 0 {
                 let _ = write!(name, "-{index}");
             }
-            slices.push(slice(declared, cluster, &backend, name, chunk));
+            slices.push(slice(declared, backend, name, chunk));
         }
     }
     slices
@@ -201,14 +175,13 @@ pub fn slices(
 
 fn slice(
     declared: &Declared,
-    cluster: &str,
-    backend: &str,
+    backend: &Backend,
     name: String,
     endpoints: &[EndpointAddress],
 ) -> EndpointSlice {
-    let mut metadata = metadata(declared, name, Some(cluster));
+    let mut metadata = metadata(declared, name, Some(&backend.cluster));
     metadata.labels.get_or_insert_default().extend([
-        (SERVICE_NAME_LABEL.to_owned(), backend.to_owned()),
+        (SERVICE_NAME_LABEL.to_owned(), backend.name.to_string()),
         (
             SLICE_MANAGED_BY_LABEL.to_owned(),
             flambeau_crds::GROUP.to_owned(),
@@ -240,18 +213,18 @@ fn endpoint(endpoint: &EndpointAddress) -> Endpoint {
     }
 }
 
-/// The route of an application.
-pub fn route(
+/// The route of an application, with the percentages of requests.
+pub fn route<'a>(
     declared: &Declared,
     traffic: &DeclaredTraffic,
-    weights: &BTreeMap<Name, u8>,
+    weights: impl Iterator<Item = (&'a Backend, u8)>,
     gateway: &GatewayName,
 ) -> HttpRoute {
-    let backends = weights.iter().map(|(cluster, weight)| BackendReference {
+    let backends = weights.map(|(backend, weight)| BackendReference {
         kind: "Service".to_owned(),
-        name: backend_name(&declared.key.name, cluster),
+        name: backend.name.to_string(),
         port: i32::from(traffic.port),
-        weight: i32::from(*weight),
+        weight: i32::from(weight),
         ..BackendReference::default()
     });
     let backends: Vec<BackendReference> = backends.collect();
@@ -317,21 +290,28 @@ pub fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
-/// Endpoints of a slice to which new requests may go.
-pub fn ready(slice: &EndpointSlice) -> usize {
-    let ready = slice.endpoints.iter().flatten().filter(|endpoint| {
-        // Nothing said means ready (`discovery.k8s.io/v1`, EndpointConditions).
-        endpoint
-            .conditions
-            .as_ref()
-            .and_then(|conditions| conditions.ready)
-            != Some(false)
-    });
-    ready.filter(|endpoint| parse(endpoint).is_some()).count()
-}
-
-fn parse(endpoint: &Endpoint) -> Option<IpAddr> {
-    endpoint.addresses.first()?.parse().ok()
+/// The endpoints of a slice, as they were written.
+pub fn endpoints(slice: &EndpointSlice) -> Vec<EndpointAddress> {
+    let ports = slice.ports.iter().flatten();
+    let port = ports
+        .filter_map(|port| u16::try_from(port.port?).ok())
+        .next();
+    let endpoints = slice.endpoints.iter().flatten();
+    endpoints
+        .filter_map(|endpoint| {
+            let conditions = endpoint.conditions.clone().unwrap_or_default();
+            // Nothing said means ready, or the same as ready
+            // (`discovery.k8s.io/v1`, EndpointConditions).
+            let ready = conditions.ready != Some(false);
+            Some(EndpointAddress {
+                ip: endpoint.addresses.first()?.parse().ok()?,
+                port: port.unwrap_or_default(),
+                ready,
+                serving: conditions.serving.unwrap_or(ready),
+                terminating: conditions.terminating == Some(true),
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -361,28 +341,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn backends_have_names_that_services_can_have_and_nobody_shares() {
-        let long = "a".repeat(52);
-        let pairs = [
-            ("shop", "ovh"),
-            ("a-b", "c"),
-            ("a", "b-c"),
-            ("a--b", "c"),
-            ("a", "b--c"),
-            (&long, "cluster-of-the-first-provider"),
-            (&long, "cluster-of-the-second-provider"),
-            (&long, "1234567890--"),
-        ];
-        let names: Vec<String> = pairs
-            .iter()
-            .map(|(application, cluster)| backend_name(application, cluster))
-            .collect();
-        assert_eq!(names[0], "shop--ovh");
-        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
-        assert_eq!(distinct.len(), names.len(), "{names:?}");
-        for name in names {
-            assert!(name.len() <= LONGEST_NAME && !name.ends_with('-'), "{name}");
+    fn backend() -> Backend {
+        Backend {
+            cluster: "ovh".into(),
+            name: "shop--ovh-1".into(),
         }
     }
 
@@ -395,7 +357,7 @@ mod tests {
             endpoint("10.0.0.3", 9090),
             endpoint("10.0.0.1", 8080),
         ];
-        let slices = slices(&declared(), "ovh", &endpoints);
+        let slices = slices(&declared(), &backend(), &endpoints);
         let described: Vec<_> = slices
             .iter()
             .map(|slice| {
@@ -408,9 +370,9 @@ mod tests {
             })
             .collect();
         let expected = [
-            ("shop--ovh-8080", "IPv4", "10.0.0.1 10.0.0.2"),
-            ("shop--ovh-9090", "IPv4", "10.0.0.3"),
-            ("shop--ovh-v6-8080", "IPv6", "fd00::1"),
+            ("shop--ovh-1-8080", "IPv4", "10.0.0.1 10.0.0.2"),
+            ("shop--ovh-1-9090", "IPv4", "10.0.0.3"),
+            ("shop--ovh-1-v6-8080", "IPv6", "fd00::1"),
         ];
         let expected = expected.map(|(name, family, addresses)| {
             (name.to_owned(), family.to_owned(), addresses.to_owned())
@@ -426,9 +388,10 @@ mod tests {
                 ..endpoint("10.0.0.0", 80)
             })
             .collect();
-        let slices = slices(&declared(), "ovh", &endpoints);
-        let sizes: Vec<usize> = slices.iter().map(ready).collect();
-        assert_eq!(sizes, [1000, 1]);
+        let slices = slices(&declared(), &backend(), &endpoints);
+        let read: Vec<Vec<EndpointAddress>> = slices.iter().map(super::endpoints).collect();
+        assert_eq!((read[0].len(), read[1].len()), (1000, 1));
+        assert_eq!(read.concat(), endpoints, "what is read is what was written");
         assert_ne!(slices[0].metadata.name, slices[1].metadata.name);
     }
 }

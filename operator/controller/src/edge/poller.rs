@@ -125,9 +125,9 @@ impl Poller {
         });
     }
 
-    /// The last reading of an application's backend, however old.
-    pub fn reading(&self, key: &ApplicationKey, cluster: &str) -> Option<Reading> {
-        self.ledgers.services().get(key)?.get(cluster).copied()
+    /// The last reading of an application's Service, however old.
+    pub fn reading(&self, key: &ApplicationKey, service: &str) -> Option<Reading> {
+        self.ledgers.services().get(key)?.get(service).copied()
     }
 
     /// Requests of an application; nothing while the proxy does not say.
@@ -137,13 +137,25 @@ impl Poller {
             .unwrap_or_default()
     }
 
-    /// Endpoints to which the proxy itself sends requests, if it says.
-    pub fn healthy(&self, key: &ApplicationKey, cluster: &str) -> Option<usize> {
-        let totals = self
-            .ledgers
-            .fresh(key, |ledger| ledger.last.get(cluster).copied())??;
-        usize::try_from(totals.healthy).ok()
+    /// Endpoints of a Service to which the proxy itself sends requests.
+    pub fn healthy(&self, key: &ApplicationKey, service: &str) -> Healthy {
+        let read = |ledger: &Ledger| match ledger.last.get(service) {
+            Some(totals) => Healthy::At(usize::try_from(totals.healthy).unwrap_or(usize::MAX)),
+            None => Healthy::NotNamed,
+        };
+        self.ledgers.fresh(key, read).unwrap_or(Healthy::Unknown)
     }
+}
+
+/// What the proxy says of the endpoints of a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Healthy {
+    /// It was not asked lately, or did not answer.
+    Unknown,
+    /// It knows the application, and not that Service.
+    NotNamed,
+    /// It sends requests to so many.
+    At(usize),
 }
 
 fn usable(address: &str) -> Result<Uri, String> {
@@ -161,7 +173,8 @@ fn usable(address: &str) -> Result<Uri, String> {
 /// One watched backend.
 struct Watched {
     key: ApplicationKey,
-    cluster: Name,
+    /// Name of the Service.
+    service: Name,
     /// Name within the proxy.
     statistic: String,
 }
@@ -230,15 +243,16 @@ impl Reader {
         let mut stages = BTreeMap::new();
         let mut watched = Vec::new();
         for (key, route) in &routes {
-            stages.insert((*key).clone(), self.store.weights(key, route));
-            for (backend, cluster) in self.store.routed(key, route) {
-                let statistic = format!("{}_{}_{}", key.namespace, backend.name, backend.port);
-                watched.push(Watched {
-                    key: (*key).clone(),
-                    cluster,
-                    statistic,
-                });
-            }
+            let backends = route.backends.iter();
+            let weights = backends
+                .clone()
+                .map(|backend| (backend.name.clone(), backend.weight));
+            stages.insert((*key).clone(), weights.collect());
+            watched.extend(backends.map(|backend| Watched {
+                key: (*key).clone(),
+                service: backend.name.clone(),
+                statistic: format!("{}_{}_{}", key.namespace, backend.name, backend.port),
+            }));
         }
         if watched.is_empty() {
             return Ok(false);
@@ -260,10 +274,10 @@ impl Reader {
         readings: &BTreeMap<ApplicationKey, BTreeMap<Name, Totals>>,
     ) {
         let mut services = self.ledgers.services();
-        for (key, clusters) in readings {
-            let read = clusters.iter().map(|(cluster, totals)| {
+        for (key, services_read) in readings {
+            let read = services_read.iter().map(|(service, totals)| {
                 (
-                    cluster.clone(),
+                    service.clone(),
                     Reading {
                         at,
                         totals: *totals,
@@ -277,7 +291,7 @@ impl Reader {
     fn enter_moves(
         &self,
         now: Instant,
-        stages: BTreeMap<ApplicationKey, BTreeMap<Name, u8>>,
+        stages: BTreeMap<ApplicationKey, BTreeMap<Name, i32>>,
         readings: BTreeMap<ApplicationKey, BTreeMap<Name, Totals>>,
         moving: &BTreeSet<ApplicationKey>,
     ) -> bool {
@@ -354,7 +368,7 @@ fn readings(
     for backend in watched {
         if let Some(totals) = totals.get(&backend.statistic) {
             let reading = readings.entry(backend.key).or_default();
-            reading.insert(backend.cluster, *totals);
+            reading.insert(backend.service, *totals);
         }
     }
     readings

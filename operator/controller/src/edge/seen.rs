@@ -2,6 +2,7 @@
 //! writes, and what else is asked for.
 
 use super::{
+    EndpointAddress,
     objects::{self, GatewayName},
     route::{HttpRoute, ParentStatus},
 };
@@ -36,10 +37,12 @@ pub struct Seen {
 pub enum Detail {
     /// Nothing.
     Service,
-    /// Ready endpoints.
+    /// The endpoints of a Service.
     Slice {
-        /// How many.
-        ready: usize,
+        /// Name of the Service.
+        service: Name,
+        /// Its endpoints, or a part of them.
+        endpoints: Box<[EndpointAddress]>,
     },
     /// Weights and what the gateway says.
     Route(RouteDetail),
@@ -67,14 +70,6 @@ pub struct RoutedBackend {
     pub port: i32,
     /// Weight.
     pub weight: i32,
-}
-
-impl RouteDetail {
-    /// The backend of a cluster.
-    pub fn backend(&self, application: &str, cluster: &str) -> Option<&RoutedBackend> {
-        let name = objects::backend_name(application, cluster);
-        self.backends.iter().find(|backend| *backend.name == *name)
-    }
 }
 
 fn hashed(metadata: &ObjectMeta, rest: impl Hash) -> u64 {
@@ -156,8 +151,13 @@ pub fn slice(object: &EndpointSlice) -> Option<Seen> {
         })
         .collect();
     let digest = hashed(&object.metadata, (&object.address_type, ports, endpoints));
-    let ready = objects::ready(object);
-    seen(&object.metadata, digest, Detail::Slice { ready })
+    let detail = Detail::Slice {
+        service: objects::label(&object.metadata, objects::SERVICE_NAME_LABEL)
+            .unwrap_or_default()
+            .into(),
+        endpoints: objects::endpoints(object).into(),
+    };
+    seen(&object.metadata, digest, detail)
 }
 
 /// A route; none when its labels do not say whose it is.

@@ -2,8 +2,9 @@
 //! not objects.
 
 use super::{
+    EndpointAddress,
+    backend::{self, Backend, StoredBackend},
     confirmation::Owed,
-    objects,
     seen::{Detail, RouteDetail, RoutedBackend, Seen},
 };
 use flambeau_planner::model::{ApplicationKey, Name};
@@ -78,6 +79,37 @@ impl Application {
         hasher.finish()
     }
 
+    /// What Services and EndpointSlices stand for, by name of the Service.
+    fn backends(&self) -> BTreeMap<Name, Backend> {
+        let services = self.services.values().map(|seen| (&seen.name, seen));
+        let slices = self.slices.values().filter_map(|seen| match &seen.detail {
+            Detail::Slice { service, .. } => Some((service, seen)),
+            Detail::Service | Detail::Route(_) => None,
+        });
+        let backends = services.chain(slices).filter_map(|(name, seen)| {
+            let backend = Backend {
+                cluster: seen.cluster.clone()?,
+                name: name.clone(),
+            };
+            Some((name.clone(), backend))
+        });
+        backends.collect()
+    }
+
+    /// When a Service was last written, in the hub's count.
+    fn version(&self, backend: &Backend) -> u64 {
+        let service = self.services.get(&backend.name);
+        service.map_or(0, |service| service.version)
+    }
+
+    fn endpoints(&self, backend: &Backend) -> Vec<EndpointAddress> {
+        let slices = self.slices.values().filter_map(|seen| match &seen.detail {
+            Detail::Slice { service, endpoints } if *service == backend.name => Some(endpoints),
+            _ => None,
+        });
+        slices.flatten().copied().collect()
+    }
+
     fn overdue(&self, now: Instant) -> bool {
         self.owed.as_ref().is_some_and(|owed| owed.overdue(now))
     }
@@ -85,6 +117,10 @@ impl Application {
     fn is_empty(&self) -> bool {
         self.route.is_none() && self.services.is_empty() && self.slices.is_empty()
     }
+}
+
+fn of_service(seen: &Seen, name: &str) -> bool {
+    matches!(&seen.detail, Detail::Slice { service, .. } if **service == *name)
 }
 
 /// What is known about a kind as a whole.
@@ -308,21 +344,18 @@ impl Store {
         key: &ApplicationKey,
         route: &'a RouteDetail,
     ) -> Vec<(&'a RoutedBackend, Name)> {
-        let clusters = self.clusters(key);
-        let named = |backend: &RoutedBackend| {
-            let of_service = clusters
-                .iter()
-                .find(|cluster| objects::backend_name(&key.name, cluster) == *backend.name);
+        let inner = self.lock();
+        let application = inner.applications.get(key);
+        let stored = application.map_or_else(BTreeMap::new, Application::backends);
+        let routed = route.backends.iter().filter_map(|routed| {
+            let known = stored.get(&routed.name);
             // Where the Service is missing, the name tells.
-            of_service.cloned().or_else(|| {
-                let (application, cluster) = backend.name.split_once("--")?;
-                (application == &*key.name).then(|| cluster.into())
-            })
-        };
-        let backends = route.backends.iter();
-        backends
-            .filter_map(|backend| Some((backend, named(backend)?)))
-            .collect()
+            let cluster = known
+                .map(|backend| backend.cluster.clone())
+                .or_else(|| backend::cluster_of(key, &routed.name));
+            Some((routed, cluster?))
+        });
+        routed.collect()
     }
 
     /// The weights of a route by cluster.
@@ -336,50 +369,72 @@ impl Store {
             .collect()
     }
 
-    /// Clusters for which an application has a Service or an EndpointSlice.
-    pub fn clusters(&self, key: &ApplicationKey) -> BTreeSet<Name> {
-        let inner = self.lock();
-        let Some(application) = inner.applications.get(key) else {
-            return BTreeSet::new();
-        };
-        let objects = application
-            .services
-            .values()
-            .chain(application.slices.values());
-        objects.filter_map(|seen| seen.cluster.clone()).collect()
+    /// Whether an application has an object.
+    pub fn has(&self, kind: EdgeKind, key: &ApplicationKey, name: &str) -> bool {
+        self.digest(kind, key, name).is_some()
     }
 
-    /// Names of an application's objects of a kind, on one cluster or on all.
-    pub fn names(&self, kind: EdgeKind, key: &ApplicationKey, cluster: Option<&str>) -> Vec<Name> {
+    /// Names of the EndpointSlices of a Service.
+    pub fn slices(&self, key: &ApplicationKey, backend: &Backend) -> Vec<Name> {
         let inner = self.lock();
-        let Some(application) = inner.applications.get(key) else {
-            return Vec::new();
-        };
-        let objects: Vec<&Seen> = match kind {
-            EdgeKind::Route => application.route.iter().collect(),
-            EdgeKind::Service => application.services.values().collect(),
-            EdgeKind::Slice => application.slices.values().collect(),
-        };
-        let wanted = objects
-            .into_iter()
-            .filter(|seen| cluster.is_none() || seen.cluster.as_deref() == cluster);
-        wanted.map(|seen| seen.name.clone()).collect()
-    }
-
-    /// Ready endpoints of an application's slices on a cluster.
-    pub fn ready(&self, key: &ApplicationKey, cluster: &str) -> usize {
-        let inner = self.lock();
-        let Some(application) = inner.applications.get(key) else {
-            return 0;
-        };
-        let slices = application.slices.values();
+        let slices = inner
+            .applications
+            .get(key)
+            .map(|known| known.slices.values());
+        let slices = slices.into_iter().flatten();
         slices
-            .filter(|seen| seen.cluster.as_deref() == Some(cluster))
-            .map(|seen| match seen.detail {
-                Detail::Slice { ready } => ready,
-                Detail::Service | Detail::Route(_) => 0,
+            .filter(|seen| of_service(seen, &backend.name))
+            .map(|seen| seen.name.clone())
+            .collect()
+    }
+
+    /// What stands for an application on a cluster: what the route names first,
+    /// then what was written last.
+    pub fn backends(&self, key: &ApplicationKey, cluster: &str) -> Vec<StoredBackend> {
+        let route = self.route(key).unwrap_or_default();
+        let mut weights: BTreeMap<Name, i32> = BTreeMap::new();
+        for (routed, of) in self.routed(key, &route) {
+            if &*of == cluster {
+                weights.insert(routed.name.clone(), routed.weight);
+            }
+        }
+        let inner = self.lock();
+        let application = inner.applications.get(key);
+        let mut stored = application.map_or_else(BTreeMap::new, Application::backends);
+        // An EndpointSlice may have lost the name of its Service.
+        stored.retain(|name, backend| &*backend.cluster == cluster && !name.is_empty());
+        for name in weights.keys() {
+            let cluster = || Backend {
+                cluster: cluster.into(),
+                name: name.clone(),
+            };
+            stored.entry(name.clone()).or_insert_with(cluster);
+        }
+        let mut backends: Vec<_> = stored
+            .into_values()
+            .map(|backend| {
+                let weight = weights.get(&backend.name).copied();
+                let version = application.map_or(0, |application| application.version(&backend));
+                let endpoints =
+                    application.map_or_else(Vec::new, |stored| stored.endpoints(&backend));
+                let stored = StoredBackend {
+                    backend,
+                    weight,
+                    endpoints,
+                };
+                (weight.is_some(), version, stored)
             })
-            .sum()
+            .collect();
+        backends.sort_by_key(|(routed, version, _)| std::cmp::Reverse((*routed, *version)));
+        backends.into_iter().map(|(_, _, stored)| stored).collect()
+    }
+
+    /// Everything that stands for an application on any cluster.
+    pub fn all_backends(&self, key: &ApplicationKey) -> Vec<Backend> {
+        let inner = self.lock();
+        let application = inner.applications.get(key);
+        let backends = application.map_or_else(BTreeMap::new, Application::backends);
+        backends.into_values().collect()
     }
 }
 

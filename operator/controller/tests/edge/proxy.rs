@@ -2,7 +2,7 @@
 //! namespace of its own: the API server takes no loopback addresses as
 //! endpoints.
 
-use crate::support::{Hub, Watched, application, endpoints, ready, run, weights};
+use crate::support::{Endpoints, Hub, Watched, application, endpoints, ready, run, weights};
 use axum::{Router, body::Body, extract::State, routing::get};
 use flambeau_operator::{
     declared::Declared,
@@ -77,6 +77,7 @@ async fn story(hub: &Hub) {
         ("alibaba", vec![ready(HERE, PORT)]),
         ("ovh", vec![ready(THERE, PORT)]),
     ]);
+    an_earlier_copy_is_not_taken_for_this_one(hub, &watched, &shop, &both).await;
     edge.apply(&shop, &weights([("alibaba", 100), ("ovh", 0)]), &both)
         .await
         .unwrap();
@@ -84,8 +85,8 @@ async fn story(hub: &Hub) {
     watched
         .until("Envoy itself has the endpoints of both clusters", |edge| {
             edge.observe(&key).open_requests.len() == 2
-                && edge.endpoints_at_edge(&key, "alibaba") == 1
-                && edge.endpoints_at_edge(&key, "ovh") == 1
+                && edge.endpoints_at_edge(&key, "alibaba", None) == 1
+                && edge.endpoints_at_edge(&key, "ovh", None) == 1
         })
         .await;
 
@@ -148,6 +149,59 @@ async fn story(hub: &Hub) {
     failures_are_counted(&watched, &shop, &visitor).await;
 }
 
+/// A gateway that is behind has as many endpoints of a cluster as there should
+/// be, of a copy that is long gone.
+async fn an_earlier_copy_is_not_taken_for_this_one(
+    hub: &Hub,
+    watched: &Watched,
+    shop: &Declared,
+    both: &Endpoints,
+) {
+    let (edge, key) = (&watched.edge, &shop.key);
+    let shares = weights([("alibaba", 100), ("ovh", 0)]);
+    let mut earlier = both.clone();
+    earlier.insert("ovh".into(), vec![ready(NOWHERE, PORT)]);
+    edge.apply(shop, &shares, &earlier).await.unwrap();
+    edge.watch_requests([key.clone()].into());
+    let known = |edge: &GatewayEdge, endpoints: &Endpoints| {
+        edge.endpoints_at_edge(key, "ovh", Some(&endpoints["ovh"]))
+    };
+    watched
+        .until("Envoy has the earlier copy", |edge| {
+            edge.observe(key).open_requests.len() == 2 && known(edge, &earlier) == 1
+        })
+        .await;
+    assert_eq!(known(edge, both), 0, "it is not this copy");
+
+    let former = hub.backend("services", "shop", "ovh");
+    let asleep = async {
+        edge.apply(shop, &shares, both).await.unwrap();
+        assert_eq!(known(edge, both), 0, "nobody told Envoy");
+        watched
+            .until("Envoy is asked for the new one", |edge| {
+                !edge.observe(key).open_requests.contains_key("ovh")
+            })
+            .await;
+        assert_eq!(known(edge, both), 0, "Envoy has the earlier copy only");
+    };
+    hub.while_contour_sleeps(asleep).await;
+    watched
+        .until("Envoy has this copy", |edge| known(edge, both) == 1)
+        .await;
+    let service = hub.backend("services", "shop", "ovh");
+    assert!(!service.is_empty() && service != former, "{service}");
+
+    // What comes and goes at a copy that was there changes no name.
+    let mut replaced = both.clone();
+    replaced.insert("ovh".into(), vec![ready(THERE, PORT), ready(DOOMED, PORT)]);
+    edge.apply(shop, &shares, &replaced).await.unwrap();
+    replaced.insert("ovh".into(), Vec::new());
+    edge.apply(shop, &shares, &replaced).await.unwrap();
+    assert_eq!(known(edge, both), 0);
+    edge.apply(shop, &shares, both).await.unwrap();
+    assert_eq!(hub.backend("services", "shop", "ovh"), service);
+}
+
 /// A pod ends without a word while requests are on their way to it.
 async fn a_pod_that_dies_under_load_takes_nothing_along(
     watched: &Watched,
@@ -165,7 +219,7 @@ async fn a_pod_that_dies_under_load_takes_nothing_along(
     };
     watched
         .until("Envoy has both pods", |edge| {
-            edge.endpoints_at_edge(&shop.key, "ovh") == 2
+            edge.endpoints_at_edge(&shop.key, "ovh", None) == 2
         })
         .await;
     let before = answered(&watched.edge);
@@ -193,7 +247,7 @@ async fn a_pod_that_died_is_passed_over(watched: &Watched, shop: &Declared, visi
         .unwrap();
     watched
         .until("Envoy has the endpoint of the dead pod", |edge| {
-            edge.endpoints_at_edge(&shop.key, "ovh") == 2
+            edge.endpoints_at_edge(&shop.key, "ovh", None) == 2
         })
         .await;
     for _ in 0..20 {
@@ -210,7 +264,7 @@ async fn failures_are_counted(watched: &Watched, shop: &Declared, visitor: &Visi
         .await
         .unwrap();
     assert_eq!(
-        watched.edge.endpoints_at_edge(&shop.key, "ovh"),
+        watched.edge.endpoints_at_edge(&shop.key, "ovh", None),
         0,
         "known at once"
     );

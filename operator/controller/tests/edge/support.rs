@@ -1,5 +1,6 @@
 //! A hub with the Gateway API and Contour, and what tests ask of it.
 
+use flambeau_crds::{APPLICATION_LABEL, CLUSTER_LABEL};
 use flambeau_operator::{
     declared::{Declared, DeclaredTraffic},
     dirty::Dirty,
@@ -56,6 +57,7 @@ pub struct Hub {
     /// Port of the proxy's statistics, once the edge runs.
     pub stats_port: u16,
     xds_port: u16,
+    contour: u32,
 }
 
 impl Hub {
@@ -71,6 +73,7 @@ impl Hub {
             folder,
             stats_port: 0,
             xds_port: 0,
+            contour: 0,
         }
     }
 
@@ -121,6 +124,7 @@ impl Hub {
             .flag("debug-http-port", debug)
             .flag("ingress-status-address", Ipv4Addr::LOCALHOST);
         self.start(&contour);
+        self.contour = self.processes[0].id();
         (self.stats_port, self.xds_port) = (stats, xds);
         let gateway = "/apis/gateway.networking.k8s.io/v1/namespaces/edge/gateways/edge";
         self.until("Contour programs the gateway", |hub| {
@@ -154,6 +158,19 @@ impl Hub {
         self.start(&envoy);
         let stats = self.stats_url();
         self.until("Envoy answers", |_| flambeau_testbed::api::answers(&stats));
+    }
+
+    /// Contour does nothing while something else is done.
+    pub async fn while_contour_sleeps<T>(&self, doing: impl Future<Output = T>) -> T {
+        let signal = |signal: &str| {
+            let arguments = [signal.to_owned(), self.contour.to_string()];
+            let status = std::process::Command::new("kill").args(arguments).status();
+            assert!(status.unwrap().success());
+        };
+        signal("-STOP");
+        let done = doing.await;
+        signal("-CONT");
+        done
     }
 
     pub fn stats_url(&self) -> String {
@@ -197,6 +214,17 @@ impl Hub {
             &output,
         ];
         self.plane.kubectl(&arguments).unwrap()
+    }
+
+    /// The one object of a kind that stands for an application on a cluster, as
+    /// kubectl names it; empty when there is none.
+    pub fn backend(&self, kind: &str, application: &str, cluster: &str) -> String {
+        let labels = format!("{APPLICATION_LABEL}={application},{CLUSTER_LABEL}={cluster}");
+        let arguments = ["get", kind, "-n", "games", "-o", "name", "-l", &labels];
+        let names = self.plane.kubectl(&arguments).unwrap();
+        let name = names.trim();
+        assert!(!name.contains('\n'), "one {kind} at the most: {name}");
+        name.to_owned()
     }
 
     pub async fn client(&self) -> Client {

@@ -57,7 +57,12 @@ impl Edge for Counts {
         EdgeObservation::default()
     }
 
-    fn endpoints_at_edge(&self, _: &ApplicationKey, _: &str) -> usize {
+    fn endpoints_at_edge(
+        &self,
+        _: &ApplicationKey,
+        _: &str,
+        _: Option<&[EndpointAddress]>,
+    ) -> usize {
         1
     }
 
