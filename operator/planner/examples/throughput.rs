@@ -186,6 +186,7 @@ fn application(index: usize, placed: bool) -> Application {
         endpoints: 2,
         endpoints_at_edge: 2,
         refused: None,
+        hidden: None,
         service: flambeau_planner::model::Service::Unknown,
         reached: None,
     };

@@ -145,6 +145,9 @@ pub struct CopyObservation {
     pub endpoints_at_edge: usize,
     /// What the member said when it refused an object, if it did.
     pub refused: Option<String>,
+    /// Why Flambeau may not look at all of the copy, if it may not: its
+    /// namespace is left out of `spec.access`, or a kind cannot be listed.
+    pub hidden: Option<String>,
     /// Its services as requests see them: also known of a cluster whose API
     /// server does not answer.
     pub service: Service,
@@ -163,6 +166,11 @@ impl CopyObservation {
     /// Every workload is there and ready.
     pub fn ready(&self) -> bool {
         self.observed && self.current == self.declared && self.workloads_ready == self.workloads
+    }
+
+    /// What keeps Flambeau from bringing the copy about, or from erasing it.
+    pub fn obstacle(&self) -> Option<&str> {
+        self.refused.as_deref().or(self.hidden.as_deref())
     }
 
     /// Positively known to be gone.

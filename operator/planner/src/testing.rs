@@ -149,6 +149,7 @@ pub fn serving() -> CopyObservation {
         endpoints: 1,
         endpoints_at_edge: 1,
         refused: None,
+        hidden: None,
         service: Service::Answers,
         reached: None,
     }

@@ -371,7 +371,7 @@ impl Members {
         let limits = member.limits();
         if let Some(why) = limits.hide_namespace(&key.namespace) {
             return CopyObservation {
-                refused: Some(format!("namespace {} {why}", key.namespace)),
+                hidden: Some(format!("namespace {} {why}", key.namespace)),
                 ..CopyObservation::default()
             };
         }
@@ -382,13 +382,13 @@ impl Members {
             observe::observe(&mut contents, key, declared.as_ref(), &wanted, epoch);
         // Limits change before what they let in is listed.
         observation.observed &= !contents.listed_elsewhere(&limits.scope(&key.namespace));
-        let trouble = declared
+        observation.hidden = declared
             .iter()
             .flat_map(|declared| &declared.objects)
             .find_map(|object| contents.trouble(&object.kind))
             .map(str::to_owned);
         drop(contents);
-        observation.refused = member.works.refused(key).or(trouble);
+        observation.refused = member.works.refused(key);
         observation
     }
 

@@ -174,7 +174,7 @@ async fn a_path_that_is_not_found_does_not_mean_that_its_objects_are_gone() {
         .until("told", || {
             let copy = fleet.observe(&declared, 1);
             assert_eq!(copy.present, 2, "unknown is not absent");
-            copy.refused
+            copy.hidden
                 .is_some_and(|why| why.contains("cannot be listed"))
         })
         .await;
@@ -200,7 +200,7 @@ async fn a_path_that_is_not_found_does_not_mean_that_its_objects_are_gone() {
     fleet
         .until("well", || {
             fleet.members.reach("member") == Reach::Reachable
-                && fleet.observe(&declared, 1).refused.is_none()
+                && fleet.observe(&declared, 1).obstacle().is_none()
         })
         .await;
     assert_eq!(present(), 2);
@@ -283,7 +283,7 @@ async fn narrowed(before: &Value, after: &Value, field: &str) {
         .until("told", || {
             assert!(!copy().absent(), "it runs on");
             copy()
-                .refused
+                .hidden
                 .is_some_and(|why| why.contains(field) && why.contains("join"))
         })
         .await;
@@ -294,14 +294,14 @@ async fn narrowed(before: &Value, after: &Value, field: &str) {
     anew.declare(&declared);
     anew.configure_with(after, Ok(&kubeconfig));
     anew.until("told, and there is no more to see", || {
-        anew.observe(&declared, 1).refused.is_some() && anew.members.observes("member")
+        anew.observe(&declared, 1).hidden.is_some() && anew.members.observes("member")
     })
     .await;
     assert!(!anew.observe(&declared, 1).observed);
 
     fleet.configure_with(before, Ok(&kubeconfig));
     fleet
-        .until("seen again", || seen() && copy().refused.is_none())
+        .until("seen again", || seen() && copy().hidden.is_none())
         .await;
 }
 

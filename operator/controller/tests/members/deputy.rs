@@ -31,7 +31,7 @@ async fn refused(fleet: &Fleet, declared: &Declared) -> MemberError {
     fleet
         .until("every kind is known, or why it is not", || {
             let copy = fleet.observe(declared, 1);
-            copy.observed || copy.refused.is_some()
+            copy.observed || copy.obstacle().is_some()
         })
         .await;
     fleet.apply_once(declared, 1).await.unwrap_err()

@@ -261,7 +261,7 @@ fn a_target_that_may_not_be_looked_at_any_more_is_given_up_after_its_time() {
     snapshot.applications[0].copies.insert(
         "ovh".into(),
         CopyObservation {
-            refused: Some("namespace shop is not in spec.access".to_owned()),
+            hidden: Some("namespace shop is not in spec.access".to_owned()),
             ..CopyObservation::default()
         },
     );
@@ -270,6 +270,22 @@ fn a_target_that_may_not_be_looked_at_any_more_is_given_up_after_its_time() {
         spec.strategy.ready_timeout = SignedDuration::from_secs(10);
     });
     assert_eq!(next_step(&snapshot).step, Some(Step::Abort));
+}
+
+#[test]
+fn a_refused_object_is_no_reason_to_give_up_a_target_that_is_about_to_be_looked_at() {
+    let mut snapshot = three();
+    failing_over(&mut snapshot, Step::Soak, 100);
+    snapshot.applications[0].migrations[0].move_type = MoveType::Relocate;
+    change_spec(&mut snapshot.applications[0], |spec| {
+        spec.strategy.ready_timeout = SignedDuration::from_secs(10);
+    });
+    // The application was edited: its copies are compared anew.
+    let copy = snapshot.applications[0].copies.get_mut("ovh");
+    let copy = copy.expect("a copy");
+    copy.observed = false;
+    copy.refused = Some("Deployment web: spec.replicas must not be negative".to_owned());
+    assert_eq!(next_step(&snapshot).step, Some(Step::Soak));
 }
 
 #[test]

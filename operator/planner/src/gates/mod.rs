@@ -206,7 +206,7 @@ impl Context<'_> {
         let to = &self.migration.to;
         self.application.known_copy(to).ok_or_else(|| {
             let copy = self.application.copies.get(to);
-            match copy.and_then(|copy| copy.refused.clone()) {
+            match copy.and_then(|copy| copy.hidden.clone()) {
                 Some(why) => self.target_not_ready(gate, Reason::ObjectRefused, why),
                 None => {
                     let message = format!("the objects on {to} are not known yet");

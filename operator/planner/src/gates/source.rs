@@ -265,7 +265,7 @@ pub(super) fn erased(context: &Context<'_>, gate: &'static str, cluster: &str) -
         .map(|cluster| &cluster.reach);
     let copy = context.application.copies.get(cluster);
     let hidden = copy.filter(|copy| !copy.observed);
-    match (answers, hidden.and_then(|copy| copy.refused.as_ref())) {
+    match (answers, hidden.and_then(|copy| copy.hidden.as_ref())) {
         (Some(Reach::Reachable), Some(why)) => verdict(
             gate,
             GateOutcome::Pass,

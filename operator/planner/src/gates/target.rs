@@ -146,8 +146,8 @@ pub(super) fn objects_written(context: &Context<'_>) -> Verdict {
         Ok(copy) => copy,
         Err(verdict) => return verdict,
     };
-    if let Some(refused) = &copy.refused {
-        return fail(GATE, Reason::ObjectRefused, refused.clone());
+    if let Some(refused) = copy.obstacle() {
+        return fail(GATE, Reason::ObjectRefused, refused.to_owned());
     }
     if let Some(invalid) = &context.application.spec.invalid {
         return context.target_not_ready(GATE, Reason::InvalidSpec, invalid.clone());
@@ -168,8 +168,8 @@ pub(super) fn workloads_ready(context: &Context<'_>) -> Verdict {
         Ok(copy) => copy,
         Err(verdict) => return verdict,
     };
-    if let Some(refused) = &copy.refused {
-        return fail(GATE, Reason::ObjectRefused, refused.clone());
+    if let Some(refused) = copy.obstacle() {
+        return fail(GATE, Reason::ObjectRefused, refused.to_owned());
     }
     if copy.ready() {
         return pass(GATE);

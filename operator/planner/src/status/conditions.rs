@@ -130,8 +130,8 @@ fn ready(
         .get(&active.cluster)
         .cloned()
         .unwrap_or_default();
-    if let Some(refused) = copy.refused {
-        return Condition::new(Truth::False, Reason::ObjectRefused, refused);
+    if let Some(refused) = copy.obstacle() {
+        return Condition::new(Truth::False, Reason::ObjectRefused, refused.to_owned());
     }
     if copy.current < copy.declared {
         return Condition::new(
@@ -219,7 +219,7 @@ fn erasing(application: &Application, record: &ApplicationRecord) -> Option<Stri
 /// What keeps a copy from being erased; nothing when nothing does.
 fn in_the_way<'a>(application: &'a Application, cluster: &str) -> Option<&'a str> {
     let copy = application.copies.get(cluster);
-    copy.filter(|copy| !copy.absent())?.refused.as_deref()
+    copy.filter(|copy| !copy.absent())?.obstacle()
 }
 
 /// What keeps an application from being erased everywhere.
@@ -318,7 +318,7 @@ pub fn observed(application: &Application, snapshot: &Snapshot) -> bool {
             Some(Reach::Reachable) => application
                 .copies
                 .get(&placement.cluster)
-                .is_some_and(|copy| copy.observed || copy.refused.is_some()),
+                .is_some_and(|copy| copy.observed || copy.obstacle().is_some()),
         }
     })
 }

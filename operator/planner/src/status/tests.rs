@@ -59,7 +59,7 @@ fn a_copy_that_may_not_be_seen_stays_recorded_and_it_is_said_why() {
         since: NOW,
     });
     let hidden = CopyObservation {
-        refused: Some("StatefulSets are not among spec.access.kinds".to_owned()),
+        hidden: Some("StatefulSets are not among spec.access.kinds".to_owned()),
         ..CopyObservation::default()
     };
     application.copies.insert("alibaba".into(), hidden);
@@ -90,7 +90,7 @@ fn a_target_that_may_not_be_seen_is_given_up_when_its_time_is_over() {
     let mut snapshot = fleet(&[("alibaba", "DE"), ("ovh", "DE")]);
     let mut application = running("shop", "alibaba");
     let hidden = CopyObservation {
-        refused: Some("StatefulSets are not among spec.access.kinds".to_owned()),
+        hidden: Some("StatefulSets are not among spec.access.kinds".to_owned()),
         ..CopyObservation::default()
     };
     application.copies.insert("ovh".into(), hidden);

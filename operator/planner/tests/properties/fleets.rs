@@ -146,6 +146,7 @@ fn copy() -> impl Strategy<Value = CopyObservation> {
                 endpoints: present * endpoints,
                 endpoints_at_edge: at_edge,
                 refused: None,
+                hidden: None,
                 service,
                 reached: reached.map(time),
             },

@@ -401,6 +401,7 @@ fn copy(
         endpoints: known.map_or(0, |copy| copy.endpoints),
         endpoints_at_edge: at_edge.copied().unwrap_or(0),
         refused: view.refused.get(key).cloned(),
+        hidden: None,
         service: service(operator, world, key, cluster),
         reached: operator
             .reached
