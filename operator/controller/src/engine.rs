@@ -92,7 +92,7 @@ impl<E: Edge> Engine<E> {
                 // The election is over: the process ends.
                 std::future::pending::<()>().await;
             }
-            self.hub.reread().await;
+            futures::join!(self.hub.reread(), self.edge.reread());
         };
         tokio::select! {
             () = leads => {}

@@ -256,8 +256,9 @@ fn copies<E: Edge>(
         .map(|(cluster, epoch)| {
             let mut copy = view.members.observe(cluster, key, epoch);
             if traffic {
-                let now = copy.observed.then(|| view.members.endpoints(cluster, key));
-                copy.endpoints_at_edge = view.edge.endpoints_at_edge(key, cluster, now.as_deref());
+                let observed = copy.observed;
+                let now = || observed.then(|| view.members.endpoints(cluster, key));
+                copy.endpoints_at_edge = view.edge.endpoints_at_edge(key, cluster, now);
                 let found = view.services.of(key, cluster);
                 copy.service = found.service;
                 copy.reached = found.reached;

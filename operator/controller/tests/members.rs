@@ -266,7 +266,10 @@ async fn an_invalid_object_of_a_new_copy_is_told_although_the_rest_is_written() 
     // Written beside it, because new pods wait for what they read.
     assert!(plane.get("all -n half -o name").contains("deployment"));
     let copy = fleet.observe(&declared, 1);
-    assert!(copy.obstacle().is_some() && !copy.ready(), "{copy:?}");
+    assert!(
+        copy.refused.is_some() && copy.hidden.is_none() && !copy.ready(),
+        "{copy:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

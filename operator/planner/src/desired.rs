@@ -188,7 +188,10 @@ fn starve_no_requests(application: &Application, snapshot: &Snapshot, desired: &
         .iter()
         .any(|(cluster, weight)| *weight > written(cluster) && !sure(cluster));
     if served && starved {
-        desired.weights.clone_from(&application.edge.weights);
+        // The edge gets to know what it does not send requests to yet: else it
+        // would never have an endpoint there.
+        desired.weights.values_mut().for_each(|weight| *weight = 0);
+        desired.weights.extend(application.edge.weights.clone());
     }
 }
 

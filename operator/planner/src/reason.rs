@@ -134,7 +134,8 @@ reasons! {
     NoEligibleCluster,
     /// The application's specification cannot be used.
     InvalidSpec,
-    /// The member refuses an object of the application.
+    /// The member refuses an object of the application, or Flambeau may not
+    /// look at all of them there.
     ObjectRefused,
     /// The copy is being written.
     Placing,

@@ -36,13 +36,12 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// One that never was:
-    /// `<application>--<cluster>-<random>`, shortened in front of what is random
-    /// where it would be too long.
+    /// One that never was: `<application>--<cluster>-<random>`, cut in front of
+    /// what is random where it would be too long.
     pub fn new(application: &str, cluster: &Name) -> Self {
         let plain = format!("{application}--{cluster}");
         let end = plain.floor_char_boundary(LONGEST_NAME - RANDOM_LENGTH - 1);
-        let name = format!("{}-{}", plain[..end].trim_end_matches(['-', '.']), random());
+        let name = format!("{}-{}", &plain[..end], random());
         Self {
             cluster: cluster.clone(),
             name: name.into(),
@@ -63,10 +62,13 @@ fn random() -> String {
     letters.collect()
 }
 
-/// The cluster that a Service stands for, from its name alone.
+/// The cluster that a Service stands for, from its name alone; none where the
+/// name may be cut, or was made by somebody else.
 pub fn cluster_of(key: &ApplicationKey, name: &str) -> Option<Name> {
     let rest = name.strip_prefix(&*key.name)?.strip_prefix("--")?;
-    Some(rest.rsplit_once('-')?.0.into())
+    let (cluster, random) = rest.rsplit_once('-')?;
+    let ours = random.len() == RANDOM_LENGTH && random.bytes().all(|byte| ALPHABET.contains(&byte));
+    (ours && name.len() < LONGEST_NAME).then(|| cluster.into())
 }
 
 /// A Service that stands for a copy, as it is stored.
@@ -77,6 +79,9 @@ pub struct StoredBackend {
     /// Percentage of requests that go there; none when the route does not name
     /// it.
     pub weight: Option<i32>,
+    /// Whether the gateway may still send requests there, by what it last
+    /// confirmed.
+    pub requested: bool,
     /// What its EndpointSlices hold.
     pub endpoints: Vec<EndpointAddress>,
 }
@@ -85,11 +90,11 @@ impl StoredBackend {
     /// Whether it can stand for a copy with these endpoints, to which requests
     /// are to go or not; none are told while the copy is not observed. Where no
     /// address is as it was, and no request goes there, it is another copy.
-    pub fn fits(&self, requested: bool, told: Option<&[EndpointAddress]>) -> bool {
-        let in_use = |weight| weight > 0 || requested;
+    pub fn fits(&self, wanted: bool, told: Option<&[EndpointAddress]>) -> bool {
+        let in_use = |weight| weight > 0 || wanted || self.requested;
         match told {
-            _ if self.weight.is_some_and(in_use) || self.endpoints.is_empty() => true,
             None => true,
+            Some(_) if self.weight.is_some_and(in_use) || self.endpoints.is_empty() => true,
             // What is routed may still have requests that end.
             Some([]) => self.weight.is_some(),
             Some(told) => self.among(told).next().is_some(),
@@ -146,6 +151,7 @@ mod tests {
         StoredBackend {
             backend: Backend::new("shop", &"ovh".into()),
             weight,
+            requested: false,
             endpoints: endpoints.iter().copied().map(endpoint).collect(),
         }
     }
@@ -164,7 +170,7 @@ mod tests {
         let mut names = BTreeSet::new();
         for (application, cluster) in pairs.into_iter().cycle().take(1000) {
             let name = Backend::new(application, &cluster.into()).name;
-            assert!(name.len() <= LONGEST_NAME && !name.contains('.'), "{name}");
+            assert!(name.len() <= LONGEST_NAME, "{name}");
             assert!(names.insert(name));
         }
     }
@@ -181,7 +187,12 @@ mod tests {
             assert_eq!(told, Some(backend.cluster), "{}", backend.name);
         }
         assert_eq!(cluster_of(&key("shop"), "other--ovh-bcdfghjk"), None);
-        assert_eq!(cluster_of(&key("shop"), "shop"), None);
+        for foreign in ["shop", "shop--eu-west", "shop--ovh-mine"] {
+            assert_eq!(cluster_of(&key("shop"), foreign), None, "{foreign}");
+        }
+        let long: Name = "a".repeat(60).into();
+        let cut = Backend::new("shop", &long);
+        assert_eq!(cluster_of(&key("shop"), &cut.name), None, "it is cut");
     }
 
     #[test]
@@ -202,6 +213,11 @@ mod tests {
         );
 
         // The gateway is never sent elsewhere while it sends requests there.
+        let requested = StoredBackend {
+            requested: true,
+            ..idle.clone()
+        };
+        assert!(requested.fits(false, Some(&next)));
         assert!(idle.fits(true, Some(&next)));
         assert!(stored(Some(25), &[1]).fits(false, Some(&next)));
         // One that no route names has nothing to lose.

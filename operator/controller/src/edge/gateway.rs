@@ -6,27 +6,26 @@ use super::{
     Edge, EdgeError, EndpointAddress, Reading,
     backend::{Backend, StoredBackend},
     confirmation,
-    objects::{self, GatewayName, MANAGED_BY_LABEL},
+    objects::{self, GatewayName},
     poller::{Healthy, Poller},
     route::{self, HttpRoute},
-    seen::{self, RouteDetail, Seen},
+    seen::{self, RoutedBackend, Seen},
     store::{EdgeKind, Store},
+    watches::{self, follow},
 };
 use crate::{
-    again,
     declared::{Declared, DeclaredTraffic},
     dirty::Dirty,
 };
-use flambeau_crds::{APPLICATION_LABEL, CLUSTER_LABEL, FIELD_MANAGER};
+use flambeau_crds::FIELD_MANAGER;
 use flambeau_planner::model::{ApplicationKey, EdgeObservation, Name};
-use futures::{StreamExt, future::join_all};
+use futures::future::join_all;
 use k8s_openapi::{
     NamespaceResourceScope, api::core::v1::Service, api::discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams},
-    runtime::{WatchStreamExt, watcher},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -37,7 +36,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
-    pin::pin,
     sync::Arc,
     time::Instant,
 };
@@ -87,42 +85,17 @@ impl GatewayEdge {
             name: settings.gateway_name,
         };
         let store = Arc::new(Store::default());
-        let mut watches = JoinSet::new();
-        let managed = format!("{MANAGED_BY_LABEL}={FIELD_MANAGER},{APPLICATION_LABEL}");
-        let backends = format!("{managed},{CLUSTER_LABEL}");
-        let (routes, ours) = (
-            Api::<HttpRoute>::all_with(hub.clone(), &route::resource()),
-            gateway.clone(),
-        );
-        watches.spawn(follow(
-            (EdgeKind::Route, routes, managed),
-            (store.clone(), dirty.clone()),
-            move |route| seen::route(route, &ours),
-        ));
-        watches.spawn(follow(
-            (
-                EdgeKind::Service,
-                Api::<Service>::all(hub.clone()),
-                backends.clone(),
-            ),
-            (store.clone(), dirty.clone()),
-            seen::service,
-        ));
-        watches.spawn(follow(
-            (
-                EdgeKind::Slice,
-                Api::<EndpointSlice>::all(hub.clone()),
-                backends,
-            ),
-            (store.clone(), dirty.clone()),
-            seen::slice,
-        ));
-        watches.spawn(confirmation::watch(store.clone(), dirty.clone()));
+        let mut tasks = JoinSet::new();
+        let told = || (store.clone(), dirty.clone());
+        tasks.spawn(follow(watches::routes(&hub, &gateway), told()));
+        tasks.spawn(follow(watches::services(&hub), told()));
+        tasks.spawn(follow(watches::slices(&hub), told()));
+        tasks.spawn(confirmation::watch(store.clone(), dirty.clone()));
         let poller = Poller::start(
             settings.stats_url.as_deref(),
             store.clone(),
             dirty.clone(),
-            &mut watches,
+            &mut tasks,
         );
         Self(Arc::new(Shared {
             hub,
@@ -131,7 +104,7 @@ impl GatewayEdge {
             store,
             poller,
             writes: Family::default(),
-            _watches: watches,
+            _watches: tasks,
         }))
     }
 
@@ -270,6 +243,7 @@ impl GatewayEdge {
         fitting.next().unwrap_or_else(|| StoredBackend {
             backend: Backend::new(&key.name, cluster),
             weight: None,
+            requested: false,
             endpoints: Vec::new(),
         })
     }
@@ -282,9 +256,18 @@ impl GatewayEdge {
         endpoints: Option<&Vec<EndpointAddress>>,
     ) -> Result<(), EdgeError> {
         let (key, backend) = (&declared.key, &stored.backend);
-        let service = objects::service(declared, traffic, backend);
-        self.write(EdgeKind::Service, &self.api(key), &service, seen::service)
-            .await?;
+        let (api, service) = (self.api(key), objects::service(declared, traffic, backend));
+        let written = self
+            .write(EdgeKind::Service, &api, &service, seen::service)
+            .await;
+        // One that does not tell whose it is would be found by nobody.
+        if matches!(written, Err(EdgeError::Altered { .. }))
+            && !self.0.store.has(EdgeKind::Service, key, &backend.name)
+        {
+            self.delete(EdgeKind::Service, &api, key, &backend.name)
+                .await?;
+        }
+        written?;
         // A cluster whose endpoints are not told keeps those that it has.
         let Some(endpoints) = endpoints else {
             return Ok(());
@@ -296,7 +279,7 @@ impl GatewayEdge {
             self.write(EdgeKind::Slice, &api, slice, seen::slice)
                 .await?;
         }
-        for name in self.0.store.slices(key, backend) {
+        for name in self.0.store.slices(key, &backend.name) {
             let wanted = |slice: &EndpointSlice| slice.metadata.name.as_deref() == Some(&*name);
             if !slices.iter().any(wanted) {
                 self.delete(EdgeKind::Slice, &api, key, &name).await?;
@@ -307,18 +290,13 @@ impl GatewayEdge {
 
     /// Deletes a Service and what belongs to it: the Service first, so that no
     /// later copy takes it for one that never had endpoints.
-    async fn delete_backend(
-        &self,
-        key: &ApplicationKey,
-        backend: &Backend,
-    ) -> Result<(), EdgeError> {
-        if self.0.store.has(EdgeKind::Service, key, &backend.name) {
+    async fn delete_backend(&self, key: &ApplicationKey, name: &str) -> Result<(), EdgeError> {
+        if self.0.store.has(EdgeKind::Service, key, name) {
             let services = self.api::<Service>(key);
-            self.delete(EdgeKind::Service, &services, key, &backend.name)
-                .await?;
+            self.delete(EdgeKind::Service, &services, key, name).await?;
         }
         let slices = self.api::<EndpointSlice>(key);
-        for name in self.0.store.slices(key, backend) {
+        for name in self.0.store.slices(key, name) {
             self.delete(EdgeKind::Slice, &slices, key, &name).await?;
         }
         Ok(())
@@ -338,45 +316,54 @@ impl GatewayEdge {
         asked.map_err(|error| hub_error(format!("Service {}/{backend}", key.namespace), error))
     }
 
-    /// Whether the route names a Service.
-    fn routed(&self, key: &ApplicationKey, backend: &Backend) -> bool {
-        let route = self.0.store.route(key).unwrap_or_default();
-        let mut routed = route.backends.iter();
-        routed.any(|routed| routed.name == backend.name)
-    }
-
     /// Takes away what stands for an application and no request can reach.
     async fn delete_unused(&self, key: &ApplicationKey, used: &[Backend]) -> Result<(), EdgeError> {
-        for backend in self.0.store.all_backends(key) {
-            if !used.contains(&backend) && !self.routed(key, &backend) {
-                self.delete_backend(key, &backend).await?;
+        for name in self.0.store.unused(key) {
+            if used.iter().all(|backend| backend.name != name) {
+                self.delete_backend(key, &name).await?;
             }
         }
         Ok(())
     }
+}
 
-    /// What is counted by Service, by cluster.
-    fn by_cluster<T: Clone>(
-        &self,
-        key: &ApplicationKey,
-        route: &RouteDetail,
-        counted: &BTreeMap<Name, T>,
-    ) -> BTreeMap<Name, T> {
-        let routed = self.0.store.routed(key, route).into_iter();
-        routed
-            .filter_map(|(backend, cluster)| Some((cluster, counted.get(&backend.name)?.clone())))
-            .collect()
-    }
+/// What is counted by Service, by cluster.
+fn by_cluster<T: Clone>(
+    routed: &[(RoutedBackend, Name)],
+    counted: &BTreeMap<Name, T>,
+) -> BTreeMap<Name, T> {
+    let counted = routed.iter().filter_map(|(backend, cluster)| {
+        Some((cluster.clone(), counted.get(&backend.name)?.clone()))
+    });
+    counted.collect()
+}
 
-    /// What the route names for a cluster, or would name.
-    fn stored(&self, key: &ApplicationKey, cluster: &str) -> Option<StoredBackend> {
-        self.0.store.backends(key, cluster).into_iter().next()
-    }
+/// The weights of a route by cluster.
+fn weights(routed: &[(RoutedBackend, Name)]) -> BTreeMap<Name, u8> {
+    let weights = routed.iter().map(|(backend, cluster)| {
+        let weight = backend.weight.clamp(0, i32::from(u8::MAX));
+        (cluster.clone(), u8::try_from(weight).unwrap_or(u8::MAX))
+    });
+    weights.collect()
 }
 
 impl Edge for GatewayEdge {
     fn synced(&self) -> bool {
         self.0.store.synced()
+    }
+
+    async fn reread(&self) {
+        let Shared {
+            hub,
+            gateway,
+            store,
+            ..
+        } = &*self.0;
+        futures::join!(
+            watches::reread(watches::routes(hub, gateway), store),
+            watches::reread(watches::services(hub), store),
+            watches::reread(watches::slices(hub), store),
+        );
     }
 
     fn unavailable(&self) -> Option<String> {
@@ -399,14 +386,14 @@ impl Edge for GatewayEdge {
                 ..EdgeObservation::default()
             };
         };
-        let weights = self.0.store.weights(key, &route);
+        let routed = self.0.store.routed(key);
         let requests = self.0.poller.requests(key);
         EdgeObservation {
             problem: self.problem(key),
-            weights,
+            weights: weights(&routed),
             acknowledged: route.acknowledged,
-            open_requests: self.by_cluster(key, &route, &requests.open),
-            stage_requests: self.by_cluster(key, &route, &requests.stage),
+            open_requests: by_cluster(&routed, &requests.open),
+            stage_requests: by_cluster(&routed, &requests.stage),
         }
     }
 
@@ -414,21 +401,21 @@ impl Edge for GatewayEdge {
         &self,
         key: &ApplicationKey,
         cluster: &str,
-        now: Option<&[EndpointAddress]>,
+        now: impl FnOnce() -> Option<Vec<EndpointAddress>>,
     ) -> usize {
-        let Some(stored) = self.stored(key, cluster) else {
+        let Some(stored) = self.0.store.backend(key, cluster) else {
             return 0;
         };
         let in_use = stored.weight.is_some_and(|weight| weight > 0);
-        let ready = match now.filter(|_| !in_use) {
-            Some(now) => stored.ready_now(now),
-            None => stored.ready(),
+        let ready = match (in_use, stored.ready()) {
+            (true, ready) | (false, ready @ 0) => ready,
+            (false, ready) => now().map_or(ready, |now| stored.ready_now(&now)),
         };
         match self.0.poller.healthy(key, &stored.backend.name) {
             Healthy::At(endpoints) => ready.min(endpoints),
-            // The proxy was not told yet where requests are to go next.
-            Healthy::NotNamed if !in_use => 0,
-            Healthy::NotNamed | Healthy::Unknown => ready,
+            // What the proxy was not told yet, it cannot do.
+            Healthy::NotYet if !in_use => 0,
+            Healthy::NotYet | Healthy::Unknown => ready,
         }
     }
 
@@ -494,21 +481,6 @@ impl Edge for GatewayEdge {
         self.delete_unused(key, &[]).await
     }
 
-    async fn remove_cluster(&self, key: &ApplicationKey, cluster: &str) -> Result<(), EdgeError> {
-        self.writable()?;
-        let stored = self.0.store.backends(key, cluster);
-        if stored.iter().any(|stored| stored.weight.is_some()) {
-            return Err(EdgeError::StillRouted {
-                key: key.clone(),
-                cluster: cluster.into(),
-            });
-        }
-        for stored in stored {
-            self.delete_backend(key, &stored.backend).await?;
-        }
-        Ok(())
-    }
-
     fn watch_requests(&self, keys: BTreeSet<ApplicationKey>) {
         self.0.poller.watch(keys);
     }
@@ -518,7 +490,7 @@ impl Edge for GatewayEdge {
     }
 
     fn reading(&self, key: &ApplicationKey, cluster: &str) -> Option<Reading> {
-        let stored = self.stored(key, cluster)?;
+        let stored = self.0.store.backend(key, cluster)?;
         self.0.poller.reading(key, &stored.backend.name)
     }
 }
@@ -528,70 +500,4 @@ fn hub_error(object: String, error: kube::Error) -> EdgeError {
         object,
         source: Box::new(error),
     }
-}
-
-/// Keeps the store true to the hub for one kind, for ever.
-async fn follow<K>(
-    (kind, api, selector): (EdgeKind, Api<K>, String),
-    (store, dirty): (Arc<Store>, Dirty),
-    reduce: impl Fn(&K) -> Option<Seen>,
-) where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let config = again::watched().labels(&selector);
-    let mut events = pin!(watcher(api, config).backoff(again::soon()));
-    while let Some(event) = events.next().await {
-        let changed = match event {
-            Ok(watcher::Event::Init) => {
-                store.list_begins(kind);
-                false
-            }
-            Ok(watcher::Event::InitDone) => store.list_ends(kind),
-            // A list is told as a whole, at its end.
-            Ok(watcher::Event::InitApply(object)) => {
-                reduce(&object).is_some_and(|seen| store.delivered(kind, seen))
-            }
-            Ok(watcher::Event::Apply(object)) => {
-                reduce(&object).is_some_and(|seen| store.delivered(kind, seen))
-            }
-            Ok(watcher::Event::Delete(object)) => {
-                reduce(&object).is_some_and(|seen| store.deleted(kind, &seen))
-            }
-            Err(error) => failed(kind, &error, &store),
-        };
-        if changed {
-            dirty.mark();
-        }
-    }
-}
-
-/// Remembers why a kind cannot be read. Only a kind that does not exist or
-/// may not be read makes the edge unusable; anything else passes.
-fn failed(kind: EdgeKind, error: &watcher::Error, store: &Store) -> bool {
-    let code = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
-        watcher::Error::WatchError(status) => status.code,
-        _ => 0,
-    };
-    let message = match (code, kind) {
-        (404, EdgeKind::Route) => format!(
-            "the hub does not serve HTTPRoute ({}/v1): install the Gateway API and a gateway",
-            route::GROUP
-        ),
-        (403, _) => format!(
-            "the operator may not read {} on the hub: give its role list and watch",
-            kind.as_str()
-        ),
-        _ => {
-            tracing::warn!(kind = kind.as_str(), %error, "the watch of the edge broke off and is begun anew");
-            return false;
-        }
-    };
-    let news = store.unavailable(kind, code == 404, &message);
-    if news {
-        tracing::error!("{message}");
-    }
-    news
 }

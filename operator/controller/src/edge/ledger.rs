@@ -5,7 +5,7 @@ use super::stats::Totals;
 use crate::clock::Moment;
 use flambeau_planner::model::{ApplicationKey, Name, StageRequests};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,6 +26,8 @@ pub struct Requests {
 /// Readings of one application.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    /// Since when it is to be read.
+    wanted: Option<Instant>,
     /// When it was last read.
     read: Option<Instant>,
     /// Weights during the current stage, by Service.
@@ -117,6 +119,26 @@ impl Ledgers {
     /// Applications that move.
     pub fn lock(&self) -> MutexGuard<'_, BTreeMap<ApplicationKey, Ledger>> {
         self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the applications that move.
+    pub fn watch(&self, keys: &BTreeSet<ApplicationKey>) {
+        let mut ledgers = self.lock();
+        ledgers.retain(|key, _| keys.contains(key));
+        for key in keys {
+            ledgers.entry(key.clone()).or_insert_with(|| Ledger {
+                wanted: Some(Instant::now()),
+                ..Ledger::default()
+            });
+        }
+    }
+
+    /// Whether an application is about to be read for the first time.
+    pub fn soon(&self, key: &ApplicationKey) -> bool {
+        let ledgers = self.lock();
+        let unread = ledgers.get(key).filter(|ledger| ledger.read.is_none());
+        let wanted = unread.and_then(|ledger| ledger.wanted);
+        wanted.is_some_and(|since| since.elapsed() < FRESH)
     }
 
     /// Applications that serve.

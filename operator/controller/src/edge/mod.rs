@@ -16,6 +16,7 @@ mod route;
 mod seen;
 mod stats;
 mod store;
+mod watches;
 
 pub use endpoint::EndpointAddress;
 pub use gateway::{EdgeSettings, GatewayEdge};
@@ -35,6 +36,10 @@ pub trait Edge: Clone + Send + Sync + 'static {
     /// is written.
     fn synced(&self) -> bool;
 
+    /// Reads the edge once more, before the first plan of a process that stood
+    /// by: its watches may lag behind what the leader before it wrote.
+    fn reread(&self) -> impl Future<Output = ()> + Send;
+
     /// Why the edge cannot be used at all, for people; none when it can, or
     /// while that is not known. What it did before goes on.
     fn unavailable(&self) -> Option<String>;
@@ -52,14 +57,14 @@ pub trait Edge: Clone + Send + Sync + 'static {
     fn observe(&self, key: &ApplicationKey) -> EdgeObservation;
 
     /// Ready endpoints of an application on a cluster that the edge knows.
-    /// Before any request goes there, only those count that the copy has now,
+    /// Before any request goes there, only those count that the copy has `now`,
     /// if that is known: an edge that is behind may still have an earlier
     /// copy's.
     fn endpoints_at_edge(
         &self,
         key: &ApplicationKey,
         cluster: &str,
-        now: Option<&[EndpointAddress]>,
+        now: impl FnOnce() -> Option<Vec<EndpointAddress>>,
     ) -> usize;
 
     /// What is wrong with the edge of an application, for people; none when
@@ -68,10 +73,12 @@ pub trait Edge: Clone + Send + Sync + 'static {
 
     /// Brings about that requests are divided by `weights` (percentages, at
     /// least one above 0) and that the endpoints of every cluster are those
-    /// of `endpoints`. Clusters that neither names are taken out: the route
-    /// first, then what stands behind it. A weight of 0 keeps a cluster's
-    /// requests alive until they end. Without weights, requests go on as they
-    /// do. Writes only what differs from what was last seen.
+    /// of `endpoints`; what has none any more keeps its addresses, for no
+    /// request, and a cluster that is only weighted keeps what it has. Clusters
+    /// that neither names are taken out: the route first, then what stands
+    /// behind it. A weight of 0 keeps a cluster's requests alive until they
+    /// end. Without weights, requests go on as they do. Writes only what
+    /// differs from what was last seen.
     ///
     /// # Errors
     /// See [`EdgeError`]; whatever was not written yet is due again.
@@ -87,17 +94,6 @@ pub trait Edge: Clone + Send + Sync + 'static {
     /// # Errors
     /// See [`EdgeError`].
     fn remove(&self, key: &ApplicationKey) -> impl Future<Output = Result<(), EdgeError>> + Send;
-
-    /// Takes away what stands behind a cluster to which no route leads any
-    /// more.
-    ///
-    /// # Errors
-    /// [`EdgeError::StillRouted`] while the route names the cluster.
-    fn remove_cluster(
-        &self,
-        key: &ApplicationKey,
-        cluster: &str,
-    ) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
     /// Applications whose requests are counted from now on: those that move.
     fn watch_requests(&self, keys: BTreeSet<ApplicationKey>);
@@ -124,14 +120,6 @@ pub enum EdgeError {
     /// No cluster would get requests.
     #[error("{0}: every cluster has weight 0; one needs more, or the requests go nowhere")]
     NoWeight(ApplicationKey),
-    /// A cluster is to be taken away to which requests still go.
-    #[error("{key}: the route still names cluster {cluster}; apply weights without it first")]
-    StillRouted {
-        /// Application.
-        key: ApplicationKey,
-        /// Cluster.
-        cluster: Name,
-    },
     /// Somebody else has an object of that name.
     #[error(
         "{object} on the hub is not Flambeau's; rename or delete it so that the edge can use the name: {message}"

@@ -18,7 +18,10 @@ use hyper_util::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -72,6 +75,10 @@ impl Wanted {
 pub struct Poller {
     wanted: watch::Sender<Wanted>,
     ledgers: Arc<Ledgers>,
+    /// There is a proxy to ask.
+    asks: bool,
+    /// It was told whom to ask about.
+    told: AtomicBool,
 }
 
 impl Poller {
@@ -85,7 +92,9 @@ impl Poller {
     ) -> Self {
         let (wanted, receiver) = watch::channel(Wanted::default());
         let ledgers = Arc::new(Ledgers::default());
-        match address.map(usable).transpose() {
+        let address = address.map(usable).transpose();
+        let asks = matches!(address, Ok(Some(_)));
+        match address {
             Ok(Some(address)) => {
                 let reader = Reader {
                     client: Client::builder(TokioExecutor::new()).build_http(),
@@ -99,13 +108,19 @@ impl Poller {
             Ok(None) => {}
             Err(message) => tracing::error!("{message}; requests are not counted"),
         }
-        Self { wanted, ledgers }
+        Self {
+            wanted,
+            ledgers,
+            asks,
+            told: AtomicBool::new(false),
+        }
     }
 
     /// Sets the applications whose requests are counted. Counts of others
     /// are dropped.
     pub fn watch(&self, keys: BTreeSet<ApplicationKey>) {
-        self.ledgers.lock().retain(|key, _| keys.contains(key));
+        self.ledgers.watch(&keys);
+        self.told.store(true, Ordering::Relaxed);
         self.wanted.send_if_modified(|wanted| {
             let changed = wanted.moving != keys;
             wanted.moving = keys;
@@ -141,19 +156,25 @@ impl Poller {
     pub fn healthy(&self, key: &ApplicationKey, service: &str) -> Healthy {
         let read = |ledger: &Ledger| match ledger.last.get(service) {
             Some(totals) => Healthy::At(usize::try_from(totals.healthy).unwrap_or(usize::MAX)),
-            None => Healthy::NotNamed,
+            None => Healthy::NotYet,
         };
-        self.ledgers.fresh(key, read).unwrap_or(Healthy::Unknown)
+        let soon = || !self.told.load(Ordering::Relaxed) || self.ledgers.soon(key);
+        match self.ledgers.fresh(key, read) {
+            Some(healthy) => healthy,
+            None if self.asks && soon() => Healthy::NotYet,
+            None => Healthy::Unknown,
+        }
     }
 }
 
 /// What the proxy says of the endpoints of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Healthy {
-    /// It was not asked lately, or did not answer.
+    /// It is not asked, or does not answer.
     Unknown,
-    /// It knows the application, and not that Service.
-    NotNamed,
+    /// It knows the application and not that Service, or is asked within
+    /// moments.
+    NotYet,
     /// It sends requests to so many.
     At(usize),
 }
@@ -292,16 +313,18 @@ impl Reader {
         &self,
         now: Instant,
         stages: BTreeMap<ApplicationKey, BTreeMap<Name, i32>>,
-        readings: BTreeMap<ApplicationKey, BTreeMap<Name, Totals>>,
+        mut readings: BTreeMap<ApplicationKey, BTreeMap<Name, Totals>>,
         moving: &BTreeSet<ApplicationKey>,
     ) -> bool {
         let mut changed = false;
         let mut ledgers = self.ledgers.lock();
-        for (key, reading) in readings {
+        // A proxy that names nothing at all uses other names, and is not heard.
+        let named = !readings.is_empty();
+        for (key, weights) in stages.into_iter().filter(|_| named) {
             if !moving.contains(&key) {
                 continue;
             }
-            let weights = stages.get(&key).cloned().unwrap_or_default();
+            let reading = readings.remove(&key).unwrap_or_default();
             let ledger = ledgers.entry(key).or_default();
             changed |= !ledger.says(&reading) || ledger.weights != weights;
             ledger.enter(now, weights, reading);

@@ -32,6 +32,24 @@ pub struct Seen {
     pub detail: Detail,
 }
 
+impl Seen {
+    /// The Service that an EndpointSlice belongs to.
+    pub fn service(&self) -> Option<&Name> {
+        match &self.detail {
+            Detail::Slice { service, .. } => Some(service),
+            Detail::Service | Detail::Route(_) => None,
+        }
+    }
+
+    /// The endpoints of an EndpointSlice.
+    pub fn endpoints(&self) -> &[EndpointAddress] {
+        match &self.detail {
+            Detail::Slice { endpoints, .. } => endpoints,
+            Detail::Service | Detail::Route(_) => &[],
+        }
+    }
+}
+
 /// What else is asked for of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {

@@ -1,16 +1,17 @@
 //! What is stored on the hub of the edge, as last seen: digests and counts,
 //! not objects.
 
+mod application;
+
 use super::{
-    EndpointAddress,
-    backend::{self, Backend, StoredBackend},
+    backend::StoredBackend,
     confirmation::Owed,
-    seen::{Detail, RouteDetail, RoutedBackend, Seen},
+    seen::{RouteDetail, RoutedBackend, Seen},
 };
+use application::Application;
 use flambeau_planner::model::{ApplicationKey, Name};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -38,89 +39,6 @@ impl EdgeKind {
             EdgeKind::Slice => "EndpointSlice",
         }
     }
-}
-
-/// One application's objects.
-#[derive(Default)]
-struct Application {
-    route: Option<Seen>,
-    services: BTreeMap<Name, Seen>,
-    slices: BTreeMap<Name, Seen>,
-    /// Fingerprint right after everything was last written.
-    written: Option<u64>,
-    /// What the gateway has not said yet of the route.
-    owed: Option<Owed>,
-}
-
-impl Application {
-    fn objects(&mut self, kind: EdgeKind) -> Option<&mut BTreeMap<Name, Seen>> {
-        match kind {
-            EdgeKind::Route => None,
-            EdgeKind::Service => Some(&mut self.services),
-            EdgeKind::Slice => Some(&mut self.slices),
-        }
-    }
-
-    fn get(&self, kind: EdgeKind, name: &str) -> Option<&Seen> {
-        match kind {
-            EdgeKind::Route => self.route.as_ref().filter(|seen| &*seen.name == name),
-            EdgeKind::Service => self.services.get(name),
-            EdgeKind::Slice => self.slices.get(name),
-        }
-    }
-
-    /// Changes when any object does, but for versions and what gateways say.
-    fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        let objects = self.route.iter().chain(self.services.values());
-        for seen in objects.chain(self.slices.values()) {
-            (&seen.name, seen.digest).hash(&mut hasher);
-        }
-        hasher.finish()
-    }
-
-    /// What Services and EndpointSlices stand for, by name of the Service.
-    fn backends(&self) -> BTreeMap<Name, Backend> {
-        let services = self.services.values().map(|seen| (&seen.name, seen));
-        let slices = self.slices.values().filter_map(|seen| match &seen.detail {
-            Detail::Slice { service, .. } => Some((service, seen)),
-            Detail::Service | Detail::Route(_) => None,
-        });
-        let backends = services.chain(slices).filter_map(|(name, seen)| {
-            let backend = Backend {
-                cluster: seen.cluster.clone()?,
-                name: name.clone(),
-            };
-            Some((name.clone(), backend))
-        });
-        backends.collect()
-    }
-
-    /// When a Service was last written, in the hub's count.
-    fn version(&self, backend: &Backend) -> u64 {
-        let service = self.services.get(&backend.name);
-        service.map_or(0, |service| service.version)
-    }
-
-    fn endpoints(&self, backend: &Backend) -> Vec<EndpointAddress> {
-        let slices = self.slices.values().filter_map(|seen| match &seen.detail {
-            Detail::Slice { service, endpoints } if *service == backend.name => Some(endpoints),
-            _ => None,
-        });
-        slices.flatten().copied().collect()
-    }
-
-    fn overdue(&self, now: Instant) -> bool {
-        self.owed.as_ref().is_some_and(|owed| owed.overdue(now))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.route.is_none() && self.services.is_empty() && self.slices.is_empty()
-    }
-}
-
-fn of_service(seen: &Seen, name: &str) -> bool {
-    matches!(&seen.detail, Detail::Slice { service, .. } if **service == *name)
 }
 
 /// What is known about a kind as a whole.
@@ -172,20 +90,46 @@ impl Store {
         };
         let mut gone = Vec::new();
         for (key, application) in &inner.applications {
-            let names = match kind {
-                EdgeKind::Route => application.route.iter().map(|seen| &seen.name).collect(),
-                EdgeKind::Service => application.services.keys().collect(),
-                EdgeKind::Slice => application.slices.keys().collect::<Vec<_>>(),
-            };
-            let names = names
-                .into_iter()
-                .filter(|name| !listed.contains(&(key.namespace.clone(), Name::clone(name))));
-            gone.extend(names.map(|name| (key.clone(), name.clone())));
+            let names = application.all(kind).map(|seen| seen.name.clone());
+            let unlisted =
+                names.filter(|name| !listed.contains(&(key.namespace.clone(), name.clone())));
+            gone.extend(unlisted.map(|name| (key.clone(), name)));
         }
         for (key, name) in &gone {
             inner.forget(kind, key, name);
         }
         changed || !gone.is_empty()
+    }
+
+    /// Whether the list of a kind was read once.
+    pub fn kind_synced(&self, kind: EdgeKind) -> bool {
+        let inner = self.lock();
+        inner.kinds.get(&kind).is_some_and(|kindred| kindred.synced)
+    }
+
+    /// A kind was read apart from its watch, as of a version: what is older and
+    /// not among it is gone.
+    pub fn reread(&self, kind: EdgeKind, listed: Vec<Seen>, version: u64) {
+        let mut inner = self.lock();
+        let there: BTreeSet<(ApplicationKey, Name)> = listed
+            .iter()
+            .map(|seen| (seen.key.clone(), seen.name.clone()))
+            .collect();
+        let known = inner.applications.iter().flat_map(|(key, application)| {
+            let objects = application.all(kind);
+            objects.map(move |seen| (key.clone(), seen.name.clone(), seen.version))
+        });
+        let gone: Vec<(ApplicationKey, Name)> = known
+            .filter(|(_, _, written)| *written <= version)
+            .map(|(key, name, _)| (key, name))
+            .filter(|object| !there.contains(object))
+            .collect();
+        for (key, name) in gone {
+            inner.forget(kind, &key, &name);
+        }
+        for seen in listed {
+            inner.put(kind, seen);
+        }
     }
 
     /// A kind cannot be read, because it is `missing` or for another reason.
@@ -332,41 +276,7 @@ impl Store {
     /// The route of an application.
     pub fn route(&self, key: &ApplicationKey) -> Option<RouteDetail> {
         let inner = self.lock();
-        match &inner.applications.get(key)?.route.as_ref()?.detail {
-            Detail::Route(detail) => Some(detail.clone()),
-            Detail::Service | Detail::Slice { .. } => None,
-        }
-    }
-
-    /// The backends of a route with the clusters that they stand for.
-    pub fn routed<'a>(
-        &self,
-        key: &ApplicationKey,
-        route: &'a RouteDetail,
-    ) -> Vec<(&'a RoutedBackend, Name)> {
-        let inner = self.lock();
-        let application = inner.applications.get(key);
-        let stored = application.map_or_else(BTreeMap::new, Application::backends);
-        let routed = route.backends.iter().filter_map(|routed| {
-            let known = stored.get(&routed.name);
-            // Where the Service is missing, the name tells.
-            let cluster = known
-                .map(|backend| backend.cluster.clone())
-                .or_else(|| backend::cluster_of(key, &routed.name));
-            Some((routed, cluster?))
-        });
-        routed.collect()
-    }
-
-    /// The weights of a route by cluster.
-    pub fn weights(&self, key: &ApplicationKey, route: &RouteDetail) -> BTreeMap<Name, u8> {
-        let routed = self.routed(key, route).into_iter();
-        routed
-            .map(|(backend, cluster)| {
-                let weight = backend.weight.clamp(0, i32::from(u8::MAX));
-                (cluster, u8::try_from(weight).unwrap_or(u8::MAX))
-            })
-            .collect()
+        inner.applications.get(key)?.route_detail().cloned()
     }
 
     /// Whether an application has an object.
@@ -375,66 +285,49 @@ impl Store {
     }
 
     /// Names of the EndpointSlices of a Service.
-    pub fn slices(&self, key: &ApplicationKey, backend: &Backend) -> Vec<Name> {
+    pub fn slices(&self, key: &ApplicationKey, service: &str) -> Vec<Name> {
         let inner = self.lock();
-        let slices = inner
-            .applications
-            .get(key)
-            .map(|known| known.slices.values());
-        let slices = slices.into_iter().flatten();
-        slices
-            .filter(|seen| of_service(seen, &backend.name))
-            .map(|seen| seen.name.clone())
+        let application = inner.applications.get(key).into_iter();
+        let slices = application.flat_map(|application| application.slices_of(service));
+        slices.map(|seen| seen.name.clone()).collect()
+    }
+
+    /// The backends of an application's route, with the clusters that they
+    /// stand for.
+    pub fn routed(&self, key: &ApplicationKey) -> Vec<(RoutedBackend, Name)> {
+        let inner = self.lock();
+        let application = inner.applications.get(key).into_iter();
+        let routed = application.flat_map(|application| application.routed(key));
+        routed
+            .map(|(backend, cluster)| (backend.clone(), cluster))
             .collect()
     }
 
-    /// What stands for an application on a cluster: what the route names first,
-    /// then what was written last.
-    pub fn backends(&self, key: &ApplicationKey, cluster: &str) -> Vec<StoredBackend> {
-        let route = self.route(key).unwrap_or_default();
-        let mut weights: BTreeMap<Name, i32> = BTreeMap::new();
-        for (routed, of) in self.routed(key, &route) {
-            if &*of == cluster {
-                weights.insert(routed.name.clone(), routed.weight);
-            }
-        }
+    /// What stands for an application on a cluster: what the route names, else
+    /// what was written last.
+    pub fn backend(&self, key: &ApplicationKey, cluster: &str) -> Option<StoredBackend> {
         let inner = self.lock();
-        let application = inner.applications.get(key);
-        let mut stored = application.map_or_else(BTreeMap::new, Application::backends);
-        // An EndpointSlice may have lost the name of its Service.
-        stored.retain(|name, backend| &*backend.cluster == cluster && !name.is_empty());
-        for name in weights.keys() {
-            let cluster = || Backend {
-                cluster: cluster.into(),
-                name: name.clone(),
-            };
-            stored.entry(name.clone()).or_insert_with(cluster);
-        }
-        let mut backends: Vec<_> = stored
-            .into_values()
-            .map(|backend| {
-                let weight = weights.get(&backend.name).copied();
-                let version = application.map_or(0, |application| application.version(&backend));
-                let endpoints =
-                    application.map_or_else(Vec::new, |stored| stored.endpoints(&backend));
-                let stored = StoredBackend {
-                    backend,
-                    weight,
-                    endpoints,
-                };
-                (weight.is_some(), version, stored)
-            })
-            .collect();
-        backends.sort_by_key(|(routed, version, _)| std::cmp::Reverse((*routed, *version)));
-        backends.into_iter().map(|(_, _, stored)| stored).collect()
+        let application = inner.applications.get(key)?;
+        let routed = application.routed_to(key, cluster);
+        routed.or_else(|| application.unrouted(cluster).into_iter().next())
     }
 
-    /// Everything that stands for an application on any cluster.
-    pub fn all_backends(&self, key: &ApplicationKey) -> Vec<Backend> {
+    /// What could stand for an application on a cluster: what the route names,
+    /// then what was written last.
+    pub fn backends(&self, key: &ApplicationKey, cluster: &str) -> Vec<StoredBackend> {
+        let inner = self.lock();
+        let Some(application) = inner.applications.get(key) else {
+            return Vec::new();
+        };
+        let routed = application.routed_to(key, cluster).into_iter();
+        routed.chain(application.unrouted(cluster)).collect()
+    }
+
+    /// Names of what stands for an application, and no request can reach.
+    pub fn unused(&self, key: &ApplicationKey) -> BTreeSet<Name> {
         let inner = self.lock();
         let application = inner.applications.get(key);
-        let backends = application.map_or_else(BTreeMap::new, Application::backends);
-        backends.into_values().collect()
+        application.map_or_else(BTreeSet::new, Application::unused)
     }
 }
 
@@ -454,6 +347,7 @@ impl Inner {
             // A route of another name was not written by Flambeau.
             None if seen.name == seen.key.name => {
                 application.owed = Owed::of(&seen, application.owed.take(), Instant::now());
+                application.confirm(&seen);
                 application.route = Some(seen);
             }
             None => return false,
@@ -469,7 +363,10 @@ impl Inner {
             Some(objects) => {
                 objects.remove(name);
             }
-            None => (application.route, application.owed) = (None, None),
+            None => {
+                (application.route, application.owed) = (None, None);
+                application.confirmed = None;
+            }
         }
         if application.is_empty() {
             self.applications.remove(key);
@@ -495,7 +392,7 @@ mod tests {
             name: "shop--ovh".into(),
             version,
             digest,
-            detail: Detail::Service,
+            detail: crate::edge::seen::Detail::Service,
         }
     }
 
@@ -534,6 +431,23 @@ mod tests {
         assert_eq!(digest(&store), Some(2), "not before");
         assert!(store.list_ends(EdgeKind::Service));
         assert_eq!(digest(&store), None);
+    }
+
+    #[test]
+    fn what_is_read_again_is_the_truth_but_for_what_is_newer() {
+        let store = Store::default();
+        let named = |name: &str, version| Seen {
+            name: name.into(),
+            ..service(version, version)
+        };
+        for (name, version) in [("gone", 10), ("older", 11), ("newer", 30)] {
+            store.delivered(EdgeKind::Service, named(name, version));
+        }
+        let listed = vec![named("older", 15), named("new", 16)];
+        store.reread(EdgeKind::Service, listed, 20);
+        let digest = |name| store.digest(EdgeKind::Service, &key(), name);
+        let known = ["gone", "older", "newer", "new"].map(digest);
+        assert_eq!(known, [None, Some(15), Some(30), Some(16)]);
     }
 
     #[test]

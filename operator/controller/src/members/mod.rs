@@ -384,9 +384,12 @@ impl Members {
         observation.observed &= !contents.listed_elsewhere(&limits.scope(&key.namespace));
         observation.hidden = declared
             .iter()
-            .flat_map(|declared| &declared.objects)
-            .find_map(|object| contents.trouble(&object.kind))
-            .map(str::to_owned);
+            .flat_map(|declared| {
+                let slices = declared.traffic.is_some().then(endpoints::slice_kind);
+                let kinds = declared.objects.iter().map(|object| object.kind.clone());
+                kinds.chain(slices)
+            })
+            .find_map(|kind| contents.trouble(&kind).map(str::to_owned));
         drop(contents);
         observation.refused = member.works.refused(key);
         observation

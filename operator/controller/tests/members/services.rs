@@ -41,6 +41,8 @@ impl Edge for Counts {
         true
     }
 
+    async fn reread(&self) {}
+
     fn unavailable(&self) -> Option<String> {
         None
     }
@@ -61,7 +63,7 @@ impl Edge for Counts {
         &self,
         _: &ApplicationKey,
         _: &str,
-        _: Option<&[EndpointAddress]>,
+        _: impl FnOnce() -> Option<Vec<EndpointAddress>>,
     ) -> usize {
         1
     }
@@ -80,10 +82,6 @@ impl Edge for Counts {
     }
 
     async fn remove(&self, _: &ApplicationKey) -> Result<(), EdgeError> {
-        Ok(())
-    }
-
-    async fn remove_cluster(&self, _: &ApplicationKey, _: &str) -> Result<(), EdgeError> {
         Ok(())
     }
 

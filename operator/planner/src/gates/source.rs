@@ -264,8 +264,8 @@ pub(super) fn erased(context: &Context<'_>, gate: &'static str, cluster: &str) -
         .get(cluster)
         .map(|cluster| &cluster.reach);
     let copy = context.application.copies.get(cluster);
-    let hidden = copy.filter(|copy| !copy.observed);
-    match (answers, hidden.and_then(|copy| copy.hidden.as_ref())) {
+    let unseen = copy.filter(|copy| !copy.observed);
+    match (answers, unseen.and_then(|copy| copy.hidden.as_ref())) {
         (Some(Reach::Reachable), Some(why)) => verdict(
             gate,
             GateOutcome::Pass,
