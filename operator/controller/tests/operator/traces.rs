@@ -172,8 +172,12 @@ fn a_move_is_one_trace_and_another_operator_goes_on_with_it() {
         assert_eq!(span.name, step["name"].as_str().unwrap());
         assert_eq!(hex(&span.trace_id), uid);
         assert_eq!(span.parent_span_id, whole.span_id);
-        assert_eq!(span.start_time_unix_nano, nanoseconds(&step["startTime"]));
-        assert_eq!(span.end_time_unix_nano, nanoseconds(&step["endTime"]));
+        let told = (span.start_time_unix_nano, span.end_time_unix_nano);
+        let stored = (
+            nanoseconds(&step["startTime"]),
+            nanoseconds(&step["endTime"]),
+        );
+        assert_eq!(told, stored, "{}: {recorded:#?}", span.name);
     }
     assert_eq!(hex(&whole.trace_id), uid);
     assert_eq!(whole.name, "Relocate");
