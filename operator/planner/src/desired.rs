@@ -265,4 +265,27 @@ mod tests {
         assert_eq!(weights(Service::Unknown).get("east"), Some(&100));
         assert_eq!(weights(Service::Answers).get("north"), Some(&100));
     }
+
+    /// Requests stay, and the edge gets to know where they are to go next: it
+    /// would never have an endpoint there otherwise.
+    #[test]
+    fn the_edge_is_told_of_a_target_that_requests_may_not_go_to_yet() {
+        let snapshot = fleet(&[("north", "DE"), ("east", "DE"), ("west", "DE")]);
+        let mut shop = running("shop", "north");
+        shop.copies.insert("east".into(), serving());
+        shop.edge.weights = [("north".into(), 0), ("east".into(), 100)].into();
+        let mut desired = Desired {
+            weights: [("north".into(), 0), ("west".into(), 100)].into(),
+            ..Desired::default()
+        };
+        starve_no_requests(&shop, &snapshot, &mut desired);
+        let weights = desired.weights;
+        let expected = [("east", 100), ("north", 0), ("west", 0)];
+        assert!(
+            weights
+                .iter()
+                .map(|(name, weight)| (&**name, *weight))
+                .eq(expected)
+        );
+    }
 }
