@@ -229,6 +229,7 @@ pub fn last_resort(application: &Application, snapshot: &Snapshot, cluster: &str
 
 #[cfg(test)]
 mod tests {
+    use super::{Desired, starve_no_requests};
     use crate::{
         model::{Placement, Reach, Role, Service},
         plan,
