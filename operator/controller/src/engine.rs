@@ -156,7 +156,7 @@ impl<E: Edge> Engine<E> {
         }
         let (started, asked) = (Instant::now(), self.dirty.take_since());
         let now = Timestamp::now();
-        let snapshot = world::snapshot(
+        let (snapshot, versions) = world::snapshot(
             &self.hub,
             &self.members,
             &self.edge,
@@ -174,6 +174,7 @@ impl<E: Edge> Engine<E> {
             edge: &self.edge,
             actor: &self.actor,
             snapshot: &snapshot,
+            versions: &versions,
             plan: &plan,
             now,
             at: started,

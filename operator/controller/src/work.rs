@@ -10,6 +10,7 @@ use crate::{
     hub::{ApplicationEntry, Hub},
     members::{Erasure, Members},
     report,
+    world::Versions,
 };
 use flambeau_crds::GamesApplicationStatus;
 use flambeau_planner::{
@@ -32,6 +33,8 @@ pub struct Due<'a, E> {
     pub actor: &'a Actor<E>,
     /// What the plan was made from.
     pub snapshot: &'a Snapshot,
+    /// Which versions it was taken of.
+    pub versions: &'a Versions,
     /// The plan.
     pub plan: &'a Plan,
     /// When.
@@ -50,7 +53,11 @@ impl<E: Edge> Due<'_, E> {
         planned.sort_by_key(|(application, _)| Reverse(application.spec.criticality));
         self.hub.applications.read(|entries| {
             for (application, planned) in planned {
-                if let Some(entry) = entries.get(&planned.key) {
+                let entry = entries.get(&planned.key).filter(|entry| {
+                    let (key, stored) = (&planned.key, &entry.meta);
+                    self.versions.application(key, stored)
+                });
+                if let Some(entry) = entry {
                     work.extend(self.record(entry, application, planned));
                     // Nothing is acted on before the finalizer guards it.
                     if entry.meta.protected() {

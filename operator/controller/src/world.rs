@@ -4,7 +4,7 @@
 use crate::{
     convert::{self, ClusterObservation},
     edge::Edge,
-    hub::{ApplicationEntry, Hub, MigrationEntry},
+    hub::{ApplicationEntry, Hub, Meta, MigrationEntry},
     lanes::{Lane, Lanes},
     members::Members,
     service::Services,
@@ -30,6 +30,27 @@ struct Moves {
     taken: Vec<i64>,
 }
 
+/// Which versions of applications and their moves a snapshot was taken of. What
+/// is stored while a plan is made asks for a plan of its own, and is not
+/// overwritten by this one.
+#[derive(Debug, Default)]
+pub struct Versions {
+    applications: HashMap<ApplicationKey, u64>,
+    migrations: HashMap<ApplicationKey, u64>,
+}
+
+impl Versions {
+    /// Whether an application is still what the plan for it was made from.
+    pub fn application(&self, key: &ApplicationKey, stored: &Meta) -> bool {
+        self.applications.get(key) == Some(&stored.version)
+    }
+
+    /// Whether a Migration is still what the plan for it was made from.
+    pub fn migration(&self, key: &ApplicationKey, stored: &Meta) -> bool {
+        self.migrations.get(key) == Some(&stored.version)
+    }
+}
+
 /// The whole fleet, as last observed.
 pub fn snapshot<E: Edge>(
     hub: &Hub,
@@ -39,8 +60,9 @@ pub fn snapshot<E: Edge>(
     lanes: &Lanes,
     settings: &Settings,
     clock_since: Timestamp,
-) -> Snapshot {
-    let mut moves = moves(hub);
+) -> (Snapshot, Versions) {
+    let mut versions = Versions::default();
+    let mut moves = moves(hub, &mut versions);
     let view = View {
         members,
         edge,
@@ -52,12 +74,15 @@ pub fn snapshot<E: Edge>(
         entries
             .iter()
             .map(|(key, entry)| {
+                versions
+                    .applications
+                    .insert(key.clone(), entry.meta.version);
                 application(key, entry, moves.remove(key).unwrap_or_default(), &view)
             })
             .collect()
     });
     let clusters = clusters(hub, members, services, &applications);
-    Snapshot {
+    let snapshot = Snapshot {
         providers: hub.providers.read(|entries| {
             entries
                 .iter()
@@ -86,7 +111,8 @@ pub fn snapshot<E: Edge>(
                 .collect()
         }),
         settings: settings.clone(),
-    }
+    };
+    (snapshot, versions)
 }
 
 fn clusters(
@@ -146,10 +172,11 @@ struct View<'a, E> {
     written: HashMap<ApplicationKey, Vec<(Name, Box<str>)>>,
 }
 
-fn moves(hub: &Hub) -> HashMap<ApplicationKey, Moves> {
+fn moves(hub: &Hub, versions: &mut Versions) -> HashMap<ApplicationKey, Moves> {
     let mut moves: HashMap<ApplicationKey, Moves> = HashMap::new();
     hub.migrations.read(|entries| {
         for (key, entry) in entries {
+            versions.migrations.insert(key.clone(), entry.meta.version);
             let application = ApplicationKey {
                 namespace: key.namespace.clone(),
                 name: entry.spec.application.as_str().into(),

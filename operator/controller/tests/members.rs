@@ -13,6 +13,8 @@ mod fencing;
 mod hostile;
 #[path = "members/joined.rs"]
 mod joined;
+#[path = "members/outdated.rs"]
+mod outdated;
 #[path = "members/policy.rs"]
 mod policy;
 #[path = "members/renewal.rs"]

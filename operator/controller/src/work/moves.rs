@@ -88,7 +88,11 @@ impl<E: Edge> Due<'_, E> {
         });
         self.hub.migrations.read(|entries| {
             let mut work: Vec<Work> = planned
-                .filter_map(|(key, record)| self.migration(&key, entries.get(&key)?, record))
+                .filter_map(|(key, record)| {
+                    let entry = entries.get(&key)?;
+                    let current = self.versions.migration(&key, &entry.meta);
+                    current.then(|| self.migration(&key, entry, record))?
+                })
                 .collect();
             for (key, entry) in entries {
                 if entry.record.done() {

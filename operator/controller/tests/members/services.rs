@@ -25,7 +25,7 @@ const POD: ([u8; 4], u16) = ([198, 51, 100, 1], 9000);
 
 /// An edge whose counts the test makes.
 #[derive(Clone, Default)]
-struct Counts(Arc<Mutex<Totals>>);
+pub struct Counts(Arc<Mutex<Totals>>);
 
 impl Counts {
     fn add(&self, failed: u64) {
