@@ -149,7 +149,10 @@ fn when_most_clusters_vanish_together_nothing_moves() {
     fleet.mend("two");
     fleet.condition("gapp/badges", "Stalled", "False");
     fleet.condition("gapp/badges", "Ready", "True");
-    assert!(fleet.metrics().contains("flambeau_hub_suspect 0"));
+    // Not before the other is back too.
+    fleet.until("the hub is suspected no longer", |fleet| {
+        fleet.metrics().contains("flambeau_hub_suspect 0")
+    });
     assert_eq!(active(&fleet.get("gapp/badges")), Some("one"));
     assert_eq!(fleet.get("gapp/badges")["status"]["epoch"], 1);
 }
