@@ -27,6 +27,7 @@
 //! Everything blocks; call it from a plain thread, or from `spawn_blocking` in async code.
 
 pub mod api;
+pub mod audit;
 pub mod cgroup;
 pub mod cluster;
 pub mod command;

@@ -119,11 +119,9 @@ impl Membership {
     }
 
     fn cluster_rules(&self) -> Vec<Value> {
-        let names: Vec<&str> = self.namespaces.iter().map(String::as_str).collect();
         let mut rules = vec![
             json!({"nonResourceURLs": ["/readyz", "/version", "/api", "/apis"], "verbs": ["get"]}),
             rule("", &["nodes"], &["list"], &[]),
-            rule("", &["namespaces"], &["get"], &names),
             rule(
                 "",
                 &["configmaps"],
@@ -144,7 +142,7 @@ impl Membership {
             let account = self.application_service_account.as_str();
             let group = "rbac.authorization.k8s.io";
             rules.extend([
-                rule("", &["namespaces"], &["create"], &[]),
+                rule("", &["namespaces"], &["get", "create"], &[]),
                 rule(group, &["rolebindings"], &["create", "patch"], &[account]),
                 rule(group, &["clusterroles"], &["bind"], &[account]),
             ]);
@@ -155,11 +153,10 @@ impl Membership {
 
     /// Reading what applications consist of, and acting as they.
     fn reading_rules(&self) -> Vec<Value> {
-        let mut kinds = self.kinds.clone();
-        if !kinds.iter().any(|kind| kind == ENDPOINT_SLICES) {
-            kinds.push(ENDPOINT_SLICES.to_owned());
+        let mut rules = by_group(&self.kinds, &["get", "list", "watch"]);
+        if !self.kinds.iter().any(|kind| kind == ENDPOINT_SLICES) {
+            rules.extend(by_group(&[ENDPOINT_SLICES.to_owned()], &["list", "watch"]));
         }
-        let mut rules = by_group(&kinds, &["get", "list", "watch"]);
         let account = self.application_service_account.as_str();
         rules.push(rule("", &["serviceaccounts"], &["impersonate"], &[account]));
         rules

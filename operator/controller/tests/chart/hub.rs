@@ -1,12 +1,12 @@
 //! A hub with the chart installed, and the operator as a process with the token of the chart's ServiceAccount.
 
-use crate::audit::{self, Use};
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use flambeau_operator::members::rights::RENEWED_LABEL;
 use flambeau_testbed::{
+    audit::{Audit, Use},
     control_plane::{ControlPlane, Options, refused_too_early},
     helm::{Helm, NAMESPACE, RELEASE},
     upstream::Tools,
@@ -34,6 +34,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_flambeau-operator");
 pub struct Hub {
     plane: ControlPlane,
     members: [ControlPlane; 2],
+    audit: Audit,
     folder: TempDir,
     operator: Option<Child>,
 }
@@ -41,15 +42,10 @@ pub struct Hub {
 impl Hub {
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let policy = folder.path().join("audit-policy.yaml");
         let user = format!("system:serviceaccount:{NAMESPACE}:{RELEASE}");
-        fs::write(&policy, audit::policy(&user)).unwrap();
-        let log = folder.path().join("audit.log");
+        let audit = Audit::of(&user, folder.path()).unwrap();
         let options = Options {
-            apiserver_arguments: vec![
-                format!("--audit-policy-file={}", policy.display()),
-                format!("--audit-log-path={}", log.display()),
-            ],
+            apiserver_arguments: audit.arguments(),
             ..Options::default()
         };
         // Whoever deletes in the foreground waits for the garbage collector.
@@ -66,6 +62,7 @@ impl Hub {
         let hub = Self {
             plane,
             members,
+            audit,
             folder,
             operator: None,
         };
@@ -209,7 +206,7 @@ impl Hub {
 
     /// Everything that the operator asked for so far.
     pub fn uses(&self) -> Vec<Use> {
-        audit::read(&self.folder.path().join("audit.log"))
+        self.audit.uses().unwrap()
     }
 
     pub fn await_condition(&self, what: &str, type_: &str, status: &str) {

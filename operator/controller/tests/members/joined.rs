@@ -7,7 +7,9 @@ use flambeau_operator::{
     members::{Fencing, MemberError, rights::Membership},
 };
 use flambeau_planner::model::Reach;
+use flambeau_testbed::audit::{Audit, Right, Use};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 const ACCOUNT: &str = "flambeau-applications";
 
@@ -110,6 +112,105 @@ async fn without_namespaces_it_lets_applications_into_new_ones() {
         "rolebinding/{ACCOUNT} -n new -o jsonpath={{.roleRef.kind}}/{{.roleRef.name}}"
     ));
     assert_eq!(role, format!("ClusterRole/{ACCOUNT}"));
+}
+
+/// What roles of a name allow.
+fn granted(membership: &Membership, role: &str) -> BTreeSet<Right> {
+    let words =
+        |list: &Value| -> Vec<String> { serde_json::from_value(list.clone()).unwrap_or_default() };
+    let mut rights = BTreeSet::new();
+    for manifest in membership.manifests() {
+        let kind = manifest["kind"].as_str();
+        if !matches!(kind, Some("Role" | "ClusterRole")) || manifest["metadata"]["name"] != role {
+            continue;
+        }
+        for rule in manifest["rules"].as_array().unwrap() {
+            let group = words(&rule["apiGroups"]).pop().unwrap_or_default();
+            for what in ["resources", "nonResourceURLs"] {
+                for resource in words(&rule[what]) {
+                    let verbs = words(&rule["verbs"]).into_iter();
+                    rights.extend(verbs.map(|verb| (group.clone(), resource.clone(), verb)));
+                }
+            }
+        }
+    }
+    rights
+}
+
+fn right(group: &str, resource: &str, verb: &str) -> Right {
+    (group.to_owned(), resource.to_owned(), verb.to_owned())
+}
+
+/// What Flambeau's own identity used, and what that of applications did.
+fn used(audit: &Audit) -> (BTreeSet<Right>, BTreeSet<Right>) {
+    let uses = audit.uses().unwrap();
+    let (as_application, own): (Vec<Use>, Vec<Use>) =
+        uses.into_iter().partition(|one| one.impersonated.is_some());
+    let rights = |uses: Vec<Use>| -> BTreeSet<Right> {
+        let allowed = uses.into_iter().filter(|one| !one.refused);
+        allowed.flat_map(Use::rights).collect()
+    };
+    let (applications, mut own) = (rights(as_application), rights(own));
+    // What an API server looks at without being asked for it.
+    let group = "rbac.authorization.k8s.io";
+    if !applications.is_empty() {
+        own.insert(right("", "serviceaccounts", "impersonate"));
+    }
+    if own.contains(&right(group, "rolebindings", "create")) {
+        own.insert(right(group, "clusterroles", "bind"));
+    }
+    // Shown where tokens are renewed, with a clock that is set.
+    own.insert(right("", "serviceaccounts/token", "create"));
+    (own, applications)
+}
+
+async fn every_right_is_needed(namespaces: &[&str]) {
+    let user = "system:serviceaccount:flambeau-system:flambeau";
+    let (plane, audit, _folder) = support::audited_plane(user);
+    let membership = membership(namespaces, &["configmaps", "secrets", "services"]);
+    let fleet = joined(&plane, &membership).await;
+    let objects = &shop()[..3];
+    let declared = application("games", "shop", objects);
+    lives_and_goes(&plane, &fleet, &declared).await;
+    // Whether another has taken over is looked at before it is told.
+    let error = fleet.apply_once(&declared, 2).await.unwrap_err();
+    assert!(matches!(error, MemberError::Fenced { .. }), "{error}");
+    // So is what bears the name of an object and none of Flambeau's labels.
+    for object in objects {
+        let mut another = object.clone();
+        another["metadata"] = json!({"name": "taken", "namespace": "games"});
+        plane.apply(&another);
+        another["metadata"] = json!({"name": "taken"});
+        let declared = application("games", "newcomer", &[another]);
+        fleet.declare(&declared);
+        let error = fleet.apply(&declared, 1).await.unwrap_err();
+        assert!(matches!(error, MemberError::Foreign { .. }), "{error}");
+    }
+    let (own, applications) = used(&audit);
+    for (role, used) in [
+        (membership.role_name(), own),
+        (ACCOUNT.to_owned(), applications),
+    ] {
+        let granted = granted(&membership, &role);
+        assert!(!granted.is_empty(), "{role}");
+        let idle: Vec<&Right> = granted.difference(&used).collect();
+        assert!(
+            idle.is_empty(),
+            "{role} grants what nobody asked for: {idle:?}"
+        );
+        let count = granted.len();
+        println!("{role}: {count} rights (one verb on one resource each), each of them used");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn within_namespaces_every_right_is_needed() {
+    every_right_is_needed(&["games"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_namespaces_every_right_is_needed() {
+    every_right_is_needed(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use flambeau_operator::{
 };
 use flambeau_planner::model::{ApplicationKey, CopyObservation, Kind, Name, Reach};
 use flambeau_testbed::{
+    audit::Audit,
     control_plane::{ControlPlane, Options},
     pki::Authority,
     wait::{self, Probe},
@@ -41,7 +42,7 @@ pub fn plane() -> Arc<Plane> {
     static SHARED: Mutex<Weak<Plane>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     shared.upgrade().unwrap_or_else(|| {
-        let plane = Arc::new(Plane::start(true));
+        let plane = Arc::new(Plane::start(true, None));
         *shared = Arc::downgrade(&plane);
         plane
     })
@@ -49,7 +50,14 @@ pub fn plane() -> Arc<Plane> {
 
 /// A control plane for one test, which may hurt it.
 pub fn own_plane() -> Plane {
-    Plane::start(false)
+    Plane::start(false, None)
+}
+
+/// The same, with what one user asks for.
+pub fn audited_plane(user: &str) -> (Plane, Audit, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = Audit::of(user, folder.path()).unwrap();
+    (Plane::start(false, Some(&audit)), audit, folder)
 }
 
 /// An API server that does not run for as long as this value lives.
@@ -62,10 +70,11 @@ impl Drop for Stopped {
 }
 
 impl Plane {
-    fn start(controller_manager: bool) -> Self {
+    fn start(controller_manager: bool, audit: Option<&Audit>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             controller_manager,
+            apiserver_arguments: audit.map(Audit::arguments).unwrap_or_default(),
             ..Options::default()
         };
         Self {
