@@ -156,7 +156,7 @@ fn unknown(applications: &[Application]) -> BTreeSet<Name> {
         .iter()
         .flat_map(|application| &application.copies);
     copies
-        .filter(|(_, copy)| copy.service == Service::Unknown && copy.endpoints_at_edge > 0)
+        .filter(|(_, copy)| copy.service == Service::Unknown && copy.known_at_edge())
         .map(|(cluster, _)| cluster.clone())
         .collect()
 }

@@ -184,7 +184,7 @@ fn application(index: usize, placed: bool) -> Application {
         workloads_ready: 1,
         workloads: 1,
         endpoints: 2,
-        endpoints_at_edge: 2,
+        endpoints_at_edge: Some(2),
         refused: None,
         hidden: None,
         service: flambeau_planner::model::Service::Unknown,

@@ -173,7 +173,7 @@ fn starve_no_requests(application: &Application, snapshot: &Snapshot, desired: &
     let written = |cluster: &Name| application.edge.weights.get(cluster).copied().unwrap_or(0);
     let known = |cluster: &Name| {
         let copy = application.copies.get(cluster)?;
-        (copy.endpoints_at_edge > 0 && !lost(snapshot, cluster)).then_some(copy)
+        (copy.known_at_edge() && !lost(snapshot, cluster)).then_some(copy)
     };
     let sure = |cluster: &Name| {
         known(cluster).is_some_and(|copy| snapshot.reaches(cluster) || copy.service.answers())

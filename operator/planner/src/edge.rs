@@ -49,7 +49,7 @@ impl<'a> Edge<'a> {
             // looked.
             let copy = application.record.active().and_then(|active| {
                 let copy = application.copies.get(&active.cluster)?;
-                let serves = application.spec.traffic && copy.endpoints_at_edge > 0;
+                let serves = application.spec.traffic && copy.known_at_edge();
                 let unknown = snapshot.services_since.filter(|_| serves);
                 Some((&active.cluster, copy.reached.or(unknown)?))
             });

@@ -427,7 +427,7 @@ fn track_downtime(context: &Context<'_>, record: &mut MigrationRecord) {
                 || application
                     .copies
                     .get(*cluster)
-                    .is_none_or(|copy| copy.endpoints_at_edge > 0)
+                    .is_none_or(|copy| !copy.missing_at_edge())
         });
     match (served, record.down_since) {
         (false, None) => record.down_since = Some(context.now),

@@ -141,8 +141,10 @@ pub struct CopyObservation {
     pub workloads: usize,
     /// Ready endpoints of the traffic's service, on the member.
     pub endpoints: usize,
-    /// Ready endpoints of the traffic's service that the edge knows.
-    pub endpoints_at_edge: usize,
+    /// Ready endpoints of the traffic's service that the edge knows; none
+    /// while nobody has asked it: before any request goes there, and right
+    /// after a process began.
+    pub endpoints_at_edge: Option<usize>,
     /// What the member said when it refused an object, if it did.
     pub refused: Option<String>,
     /// Why Flambeau may not look at all of the copy, if it may not: its
@@ -158,6 +160,17 @@ pub struct CopyObservation {
 }
 
 impl CopyObservation {
+    /// Whether the edge is known to have an endpoint of it.
+    pub fn known_at_edge(&self) -> bool {
+        self.endpoints_at_edge
+            .is_some_and(|endpoints| endpoints > 0)
+    }
+
+    /// Whether the edge is known to have none, which is more than not to know.
+    pub fn missing_at_edge(&self) -> bool {
+        self.endpoints_at_edge == Some(0)
+    }
+
     /// Every declared object is there as declared, and nothing else.
     pub fn settled(&self) -> bool {
         self.observed && self.current == self.declared && self.present == self.declared
@@ -498,7 +511,7 @@ impl Snapshot {
             && application.known_copy(cluster).is_some_and(|copy| {
                 if application.spec.traffic {
                     let silent = matches!(copy.service, Service::Silent { .. });
-                    copy.endpoints > 0 && copy.endpoints_at_edge > 0 && !silent
+                    copy.endpoints > 0 && copy.known_at_edge() && !silent
                 } else {
                     copy.ready()
                 }

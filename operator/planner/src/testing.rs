@@ -147,7 +147,7 @@ pub fn serving() -> CopyObservation {
         workloads_ready: 1,
         workloads: 1,
         endpoints: 1,
-        endpoints_at_edge: 1,
+        endpoints_at_edge: Some(1),
         refused: None,
         hidden: None,
         service: Service::Answers,

@@ -24,7 +24,7 @@ use serde_json::json;
 use crate::{
     load::{Counted, Load},
     stage::{Played, Stage},
-    wait::{until, until_within},
+    wait::{PATIENCE, until, until_within},
     watched::Watched,
     world::{World, soak},
 };
@@ -179,6 +179,11 @@ pub fn leader_pod_killed(world: &World) -> Result<Counted> {
     )))
 }
 
+/// For how long Contour may not look, after an API server was away for minutes: the watches of Kubernetes' client library
+/// pause for up to 30 s and as long again by chance (`NewExponentialBackoffManager` in client-go's reflector). A move in
+/// Shift waits for its word meanwhile.
+const GATEWAY_BACK: Duration = Duration::from_secs(60);
+
 /// The hub's API server is away, dead first and hung then, while an application moves: requests do not mind, the pods wait,
 /// and the move goes on.
 pub fn hub_api_away(world: &World) -> Result<Counted> {
@@ -211,7 +216,7 @@ pub fn hub_api_away(world: &World) -> Result<Counted> {
         until("the hub answers", || {
             Ok(played.object().err().map(|error| format!("{error:#}")))
         })?;
-        played.ends(name, MigrationOutcome::Completed)?;
+        played.ends_within(name, MigrationOutcome::Completed, GATEWAY_BACK + PATIENCE)?;
         took.push(format!("{:.1} s", again.elapsed().as_secs_f64()));
         played.rests_at(to)?;
         played.nothing_at(from)?;

@@ -1,6 +1,6 @@
 //! The namespace of a scenario, and the applications in it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flambeau_crds::{
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     load::Load,
-    wait::{PATIENCE, until},
+    wait::{PATIENCE, until, until_within},
     world::World,
 };
 
@@ -290,8 +290,18 @@ impl Played<'_> {
 
     /// Waits until a move is over and checks how it ended.
     pub fn ends(&self, migration: &str, expected: MigrationOutcome) -> Result<()> {
+        self.ends_within(migration, expected, PATIENCE)
+    }
+
+    /// The same, with another patience.
+    pub fn ends_within(
+        &self,
+        migration: &str,
+        expected: MigrationOutcome,
+        patience: Duration,
+    ) -> Result<()> {
         let (mut ended, mut steps) = (None, String::new());
-        until(&format!("{migration} ends"), || {
+        until_within(&format!("{migration} ends"), patience, || {
             let found = self
                 .moves()?
                 .into_iter()

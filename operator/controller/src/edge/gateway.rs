@@ -402,9 +402,9 @@ impl Edge for GatewayEdge {
         key: &ApplicationKey,
         cluster: &str,
         now: impl FnOnce() -> Option<Vec<EndpointAddress>>,
-    ) -> usize {
+    ) -> Option<usize> {
         let Some(stored) = self.0.store.backend(key, cluster) else {
-            return 0;
+            return Some(0);
         };
         let in_use = stored.weight.is_some_and(|weight| weight > 0);
         let ready = match (in_use, stored.ready()) {
@@ -412,10 +412,10 @@ impl Edge for GatewayEdge {
             (false, ready) => now().map_or(ready, |now| stored.ready_now(&now)),
         };
         match self.0.poller.healthy(key, &stored.backend.name) {
-            Healthy::At(endpoints) => ready.min(endpoints),
-            // What the proxy was not told yet, it cannot do.
-            Healthy::NotYet if !in_use => 0,
-            Healthy::NotYet | Healthy::Unknown => ready,
+            Healthy::At(endpoints) => Some(ready.min(endpoints)),
+            // What the proxy was not told yet, it cannot do; whether it was, is not known.
+            Healthy::NotYet if !in_use && ready > 0 => None,
+            Healthy::NotYet | Healthy::Unknown => Some(ready),
         }
     }
 

@@ -143,7 +143,7 @@ fn as_recorded(
     if fails.is_none() {
         copy.workloads_ready = 1;
         copy.endpoints = 1;
-        copy.endpoints_at_edge = 1;
+        copy.endpoints_at_edge = Some(1);
     }
     let still = Reason::ControlPlaneUnreachable.as_str();
     if role == Some(Role::Active) && ready.is_some_and(|ready| ready.reason == still) {

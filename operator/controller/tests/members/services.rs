@@ -64,8 +64,8 @@ impl Edge for Counts {
         _: &ApplicationKey,
         _: &str,
         _: impl FnOnce() -> Option<Vec<EndpointAddress>>,
-    ) -> usize {
-        1
+    ) -> Option<usize> {
+        Some(1)
     }
 
     fn problem(&self, _: &ApplicationKey) -> Option<String> {

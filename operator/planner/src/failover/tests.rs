@@ -253,6 +253,29 @@ fn a_target_that_nobody_looked_at_yet_is_not_given_up() {
     assert_eq!(next_step(&snapshot).step, Some(Step::Abort));
 }
 
+/// A process that has just begun may find a move in Shift of which it has
+/// written no weight yet: the proxy was not asked about the target.
+#[test]
+fn a_target_of_which_the_edge_was_not_asked_yet_is_not_given_up() {
+    for move_type in [MoveType::Relocate, MoveType::Failover] {
+        let mut snapshot = three();
+        failing_over(&mut snapshot, Step::Shift, 50);
+        snapshot.applications[0].migrations[0].move_type = move_type;
+        snapshot.applications[0].edge.weights =
+            BTreeMap::from([("atos".into(), 100), ("ovh".into(), 0)]);
+        let known = |snapshot: &mut Snapshot, endpoints| {
+            let copy = snapshot.applications[0].copies.get_mut("ovh");
+            copy.expect("a copy").endpoints_at_edge = endpoints;
+        };
+        known(&mut snapshot, None);
+        assert_eq!(next_step(&snapshot).step, Some(Step::Shift));
+        let desired = plan(&snapshot, later(20)).applications.remove(0).desired;
+        assert_eq!(desired.weights["ovh"], 0, "nor gets it requests");
+        known(&mut snapshot, Some(0));
+        assert_eq!(next_step(&snapshot).step, Some(Step::Abort));
+    }
+}
+
 #[test]
 fn a_target_that_may_not_be_looked_at_any_more_is_given_up_after_its_time() {
     let mut snapshot = three();

@@ -180,12 +180,18 @@ impl Context<'_> {
     /// Whether it is positively known that a copy does not do its work: its
     /// cluster tells, or is lost, or the edge has nowhere to send a request to.
     fn fails(&self, cluster: &str) -> bool {
-        let seen = self.snapshot.reaches(cluster)
-            && self.application.known_copy(cluster).is_some()
-            && !self.snapshot.serves(self.application, cluster);
+        let traffic = self.application.spec.traffic;
         let copy = self.application.copies.get(cluster);
-        let nowhere = self.application.spec.traffic
-            && copy.is_some_and(|copy| copy.endpoints_at_edge == 0)
+        // An edge that nobody asked yet may well know it.
+        let unasked = |copy: &CopyObservation| {
+            traffic && copy.endpoints > 0 && copy.endpoints_at_edge.is_none()
+        };
+        let known = self.application.known_copy(cluster);
+        let seen = self.snapshot.reaches(cluster)
+            && known.is_some_and(|copy| !unasked(copy))
+            && !self.snapshot.serves(self.application, cluster);
+        let nowhere = traffic
+            && copy.is_some_and(CopyObservation::missing_at_edge)
             && !self.answers(cluster)
             && !self.awaits_first_look(cluster);
         seen || nowhere

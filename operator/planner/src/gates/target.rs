@@ -193,7 +193,7 @@ pub(super) fn endpoints_ready(context: &Context<'_>) -> Verdict {
     if !context.application.spec.traffic {
         return pass(GATE);
     }
-    if copy.endpoints > 0 && copy.endpoints_at_edge > 0 {
+    if copy.endpoints > 0 && copy.known_at_edge() {
         let Service::Silent { since } = copy.service else {
             return pass(GATE);
         };
@@ -205,7 +205,8 @@ pub(super) fn endpoints_ready(context: &Context<'_>) -> Verdict {
         Reason::EndpointsNotReady,
         format!(
             "{} endpoints are ready, {} are known at the edge",
-            copy.endpoints, copy.endpoints_at_edge
+            copy.endpoints,
+            copy.endpoints_at_edge.unwrap_or_default()
         ),
     )
 }
@@ -217,7 +218,11 @@ pub(super) fn target_serving(context: &Context<'_>) -> Verdict {
         Err(verdict) => return verdict,
     };
     let traffic = context.application.spec.traffic;
-    if traffic && (copy.endpoints == 0 || copy.endpoints_at_edge == 0) {
+    if traffic && copy.endpoints > 0 && copy.endpoints_at_edge.is_none() {
+        let message = "whether the edge knows the target is not known yet";
+        return wait(GATE, Reason::EndpointsNotReady, message);
+    }
+    if traffic && (copy.endpoints == 0 || copy.missing_at_edge()) {
         let message = "no endpoint of the target is ready any more";
         let patience = context.application.spec.failover.unhealthy_after;
         let lasts = context.elapsed(context.migration.record.down_since) >= patience;

@@ -131,7 +131,7 @@ fn copy() -> impl Strategy<Value = CopyObservation> {
         proptest::bool::weighted(0.9),
         0..2usize,
         0..2usize,
-        0..2usize,
+        proptest::option::weighted(0.9, 0..2usize),
         service(),
         proptest::option::of(-120..0i64),
     )

@@ -387,10 +387,14 @@ fn copy(
             && wanted.is_none_or(|wanted| wanted == (copy.epoch, copy.floor))
     });
     let declared = if invalid { 0 } else { OBJECTS };
-    let at_edge = world
-        .edge
-        .get(key)
-        .and_then(|route| route.endpoints.get(cluster));
+    let route = world.edge.get(key);
+    let at_edge = route.and_then(|route| route.endpoints.get(cluster).copied());
+    let requested = route
+        .and_then(|route| route.written.get(cluster))
+        .is_some_and(|weight| *weight > 0);
+    // A process that has just begun has not asked the edge about what gets no
+    // requests.
+    let asked = requested || operator.since.is_none_or(|since| since < world.second);
     CopyObservation {
         observed: view.listed,
         current: if current { declared } else { 0 },
@@ -399,7 +403,10 @@ fn copy(
         workloads_ready: known.map_or(0, |copy| copy.ready),
         workloads: WORKLOADS,
         endpoints: known.map_or(0, |copy| copy.endpoints),
-        endpoints_at_edge: at_edge.copied().unwrap_or(0),
+        endpoints_at_edge: match at_edge.unwrap_or(0) {
+            0 => Some(0),
+            endpoints => asked.then_some(endpoints),
+        },
         refused: view.refused.get(key).cloned(),
         hidden: None,
         service: service(operator, world, key, cluster),

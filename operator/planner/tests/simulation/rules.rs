@@ -277,7 +277,7 @@ fn serves(snapshot: &Snapshot, application: &Application, cluster: &Name) -> boo
     let serves = application.copies.get(cluster).is_some_and(|copy| {
         if application.spec.traffic {
             let silent = matches!(copy.service, Service::Silent { .. });
-            copy.observed && copy.endpoints > 0 && copy.endpoints_at_edge > 0 && !silent
+            copy.observed && copy.endpoints > 0 && copy.known_at_edge() && !silent
         } else {
             copy.ready()
         }
@@ -367,7 +367,7 @@ pub fn weights(
     };
     let known = |cluster: &Name| {
         let copy = application.copies.get(cluster);
-        copy.is_some_and(|copy| copy.endpoints_at_edge > 0) && !lost(cluster)
+        copy.is_some_and(|copy| copy.known_at_edge()) && !lost(cluster)
     };
     let mut meant: Vec<&Name> = application
         .record
