@@ -185,10 +185,13 @@ impl<E: Edge> Engine<E> {
             &self.hub,
             &self.members,
             &self.actor,
-            &snapshot,
+            (&snapshot, &versions),
             &plan,
             now,
         ));
+        if versions.overtaken(&self.hub) {
+            self.dirty.mark();
+        }
         let spent = started.elapsed();
         let waited = asked.map(|asked| asked.elapsed());
         self.metrics.planned(&snapshot, &plan, spent, waited);

@@ -10,6 +10,7 @@ use crate::{
     edge::Edge,
     hub::{Hub, PolicyEntry, ProviderEntry},
     members::Members,
+    world::Versions,
 };
 use flambeau_crds::{CloudProviderStatus, SovereigntyPolicyStatus, cluster::PendingErasure};
 use flambeau_planner::{
@@ -28,7 +29,7 @@ pub fn facts<E: Edge>(
     hub: &Hub,
     members: &Members,
     actor: &Actor<E>,
-    snapshot: &Snapshot,
+    (snapshot, versions): (&Snapshot, &Versions),
     plan: &Plan,
     now: Timestamp,
 ) -> Vec<Work> {
@@ -76,7 +77,7 @@ pub fn facts<E: Edge>(
             }
         }
     });
-    work.extend(operations::evacuations(hub, plan, now));
+    work.extend(operations::evacuations(hub, versions, plan, now));
     work.extend(operations::freezes(hub, plan, now));
     work
 }

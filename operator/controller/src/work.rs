@@ -53,12 +53,10 @@ impl<E: Edge> Due<'_, E> {
         planned.sort_by_key(|(application, _)| Reverse(application.spec.criticality));
         self.hub.applications.read(|entries| {
             for (application, planned) in planned {
-                let entry = entries.get(&planned.key).filter(|entry| {
-                    let (key, stored) = (&planned.key, &entry.meta);
-                    self.versions.application(key, stored)
-                });
-                if let Some(entry) = entry {
-                    work.extend(self.record(entry, application, planned));
+                if let Some(entry) = entries.get(&planned.key) {
+                    if self.versions.application(&planned.key, &entry.meta) {
+                        work.extend(self.record(entry, application, planned));
+                    }
                     // Nothing is acted on before the finalizer guards it.
                     if entry.meta.protected() {
                         self.copies(entry, application, planned, &mut work);

@@ -4,7 +4,7 @@
 use crate::{
     convert::{self, ClusterObservation},
     edge::Edge,
-    hub::{ApplicationEntry, Hub, Meta, MigrationEntry},
+    hub::{ApplicationEntry, Entry, Hub, Meta, MigrationEntry, Table},
     lanes::{Lane, Lanes},
     members::Members,
     service::Services,
@@ -30,14 +30,17 @@ struct Moves {
     taken: Vec<i64>,
 }
 
-/// Which versions of applications and their moves a snapshot was taken of. What
-/// is stored while a plan is made asks for a plan of its own, and is not
-/// overwritten by this one.
+/// Which versions of applications, their moves and evacuations a snapshot was
+/// taken of. What is stored while a plan is made asks for a plan of its own,
+/// and is not overwritten by this one.
 #[derive(Debug, Default)]
 pub struct Versions {
-    applications: HashMap<ApplicationKey, u64>,
-    migrations: HashMap<ApplicationKey, u64>,
+    applications: Numbers,
+    migrations: Numbers,
+    evacuations: Numbers,
 }
+
+type Numbers = HashMap<ApplicationKey, u64>;
 
 impl Versions {
     /// Whether an application is still what the plan for it was made from.
@@ -48,6 +51,25 @@ impl Versions {
     /// Whether a Migration is still what the plan for it was made from.
     pub fn migration(&self, key: &ApplicationKey, stored: &Meta) -> bool {
         self.migrations.get(key) == Some(&stored.version)
+    }
+
+    /// Whether an Evacuation is still what the plan for it was made from.
+    pub fn evacuation(&self, key: &ApplicationKey, stored: &Meta) -> bool {
+        self.evacuations.get(key) == Some(&stored.version)
+    }
+
+    /// Whether something was stored since, so that there is work which this
+    /// plan does not know.
+    pub fn overtaken(&self, hub: &Hub) -> bool {
+        fn changed<T: Entry>(table: &Table<T>, numbers: &Numbers) -> bool {
+            let same = |(key, entry): (&ApplicationKey, &T)| {
+                numbers.get(key) == Some(&entry.meta().version)
+            };
+            table.read(|entries| !entries.iter().all(same))
+        }
+        changed(&hub.applications, &self.applications)
+            || changed(&hub.migrations, &self.migrations)
+            || changed(&hub.evacuations, &self.evacuations)
     }
 }
 
@@ -100,6 +122,10 @@ pub fn snapshot<E: Edge>(
         clock_since: Some(clock_since),
         applications,
         evacuations: hub.evacuations.read(|entries| {
+            let numbers = entries.iter();
+            versions
+                .evacuations
+                .extend(numbers.map(|(key, entry)| (key.clone(), entry.meta.version)));
             let open = entries.iter().filter(|(_, entry)| !entry.meta.deleting);
             open.map(|(key, entry)| (key.name.clone(), Arc::clone(&entry.evacuation)))
                 .collect()

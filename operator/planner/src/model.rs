@@ -142,8 +142,8 @@ pub struct CopyObservation {
     /// Ready endpoints of the traffic's service, on the member.
     pub endpoints: usize,
     /// Ready endpoints of the traffic's service that the edge knows; none
-    /// while nobody has asked it: before any request goes there, and right
-    /// after a process began.
+    /// while nobody has asked it yet, for the moments after a process began or
+    /// a move did.
     pub endpoints_at_edge: Option<usize>,
     /// What the member said when it refused an object, if it did.
     pub refused: Option<String>,

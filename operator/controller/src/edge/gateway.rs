@@ -413,9 +413,10 @@ impl Edge for GatewayEdge {
         };
         match self.0.poller.healthy(key, &stored.backend.name) {
             Healthy::At(endpoints) => Some(ready.min(endpoints)),
-            // What the proxy was not told yet, it cannot do; whether it was, is not known.
+            // What the proxy was not told yet, it cannot do.
+            Healthy::Missing if !in_use => Some(0),
             Healthy::NotYet if !in_use && ready > 0 => None,
-            Healthy::NotYet | Healthy::Unknown => Some(ready),
+            Healthy::Missing | Healthy::NotYet | Healthy::Unknown => Some(ready),
         }
     }
 

@@ -59,8 +59,8 @@ pub trait Edge: Clone + Send + Sync + 'static {
     /// Ready endpoints of an application on a cluster that the edge knows.
     /// Before any request goes there, only those count that the copy has `now`,
     /// if that is known: an edge that is behind may still have an earlier
-    /// copy's; and none is told while the proxy was not asked about them, or
-    /// has not heard of them.
+    /// copy's; and none is told while the proxy was not asked about them, which
+    /// takes moments.
     fn endpoints_at_edge(
         &self,
         key: &ApplicationKey,

@@ -156,7 +156,7 @@ impl Poller {
     pub fn healthy(&self, key: &ApplicationKey, service: &str) -> Healthy {
         let read = |ledger: &Ledger| match ledger.last.get(service) {
             Some(totals) => Healthy::At(usize::try_from(totals.healthy).unwrap_or(usize::MAX)),
-            None => Healthy::NotYet,
+            None => Healthy::Missing,
         };
         let soon = || !self.told.load(Ordering::Relaxed) || self.ledgers.soon(key);
         match self.ledgers.fresh(key, read) {
@@ -172,9 +172,10 @@ impl Poller {
 pub enum Healthy {
     /// It is not asked, or does not answer.
     Unknown,
-    /// It knows the application and not that Service, or is asked within
-    /// moments.
+    /// It is asked within moments.
     NotYet,
+    /// It knows the application and not that Service.
+    Missing,
     /// It sends requests to so many.
     At(usize),
 }

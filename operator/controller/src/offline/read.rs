@@ -139,6 +139,7 @@ fn as_recorded(
     copy.declared = 1;
     copy.present = 1;
     copy.workloads = 1;
+    copy.endpoints_at_edge = Some(0);
     let fails = ready.filter(|ready| role == Some(Role::Active) && ready.status == "False");
     if fails.is_none() {
         copy.workloads_ready = 1;

@@ -3,7 +3,8 @@
 use crate::{
     act::{Work, tell_evacuation},
     convert,
-    hub::Hub,
+    hub::{EvacuationEntry, Hub},
+    world::Versions,
 };
 use flambeau_planner::{
     Plan,
@@ -19,11 +20,12 @@ fn key(name: &Name) -> ApplicationKey {
 }
 
 /// How far every evacuation is that is not over.
-pub fn evacuations(hub: &Hub, plan: &Plan, now: Timestamp) -> Vec<Work> {
+pub fn evacuations(hub: &Hub, versions: &Versions, plan: &Plan, now: Timestamp) -> Vec<Work> {
     hub.evacuations.read(|entries| {
         let due = plan.evacuations.iter().filter_map(|planned| {
             let key = key(&planned.name);
-            let entry = entries.get(&key)?;
+            let current = |entry: &&EvacuationEntry| versions.evacuation(&key, &entry.meta);
+            let entry = entries.get(&key).filter(current)?;
             let before = &entry.status;
             let generation = entry.meta.generation;
             let status = convert::evacuation_status(planned, before, generation, now);
