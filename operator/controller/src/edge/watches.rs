@@ -52,23 +52,25 @@ pub fn routes(
 pub fn services(
     hub: &Client,
 ) -> Source<Service, impl Fn(&Service) -> Option<Seen> + Send + 'static> {
-    Source {
-        kind: EdgeKind::Service,
-        api: Api::all(hub.clone()),
-        selector: format!("{},{CLUSTER_LABEL}", managed()),
-        reduce: seen::service,
-    }
+    of_copies(hub, EdgeKind::Service, seen::service)
 }
 
 /// The EndpointSlices of these Services.
 pub fn slices(
     hub: &Client,
 ) -> Source<EndpointSlice, impl Fn(&EndpointSlice) -> Option<Seen> + Send + 'static> {
+    of_copies(hub, EdgeKind::Slice, seen::slice)
+}
+
+fn of_copies<K, R>(hub: &Client, kind: EdgeKind, reduce: R) -> Source<K, R>
+where
+    K: Resource<DynamicType = ()>,
+{
     Source {
-        kind: EdgeKind::Slice,
+        kind,
         api: Api::all(hub.clone()),
         selector: format!("{},{CLUSTER_LABEL}", managed()),
-        reduce: seen::slice,
+        reduce,
     }
 }
 
